@@ -1,0 +1,310 @@
+"""Functions of networks: softmax, losses, normalisation, dropout. Composed of operations, fused where
+stability or speed asks for it. Class scores ("logits") stand on the last axis unless `axis` says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tensorgrad.errors import DtypeError, ShapeError
+from tensorgrad.graph import context
+from tensorgrad.op import primitive
+from tensorgrad.ops import (
+    abs,
+    clip,
+    exp,
+    expand_dims,
+    linear,
+    log,
+    log1p,
+    relu,
+    sigmoid,
+    softplus,
+    sqrt,
+    square,
+    sum,
+    swapaxes,
+    tanh,
+    var,
+    where,
+)
+from tensorgrad.ops import mean as mean_of
+from tensorgrad.ops.shape import ndim, normalise_axes, normalise_axis
+from tensorgrad.random import Seed, as_generator, draw
+
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "dropout",
+    "layer_norm",
+    "linear",
+    "log_softmax",
+    "mse",
+    "one_hot",
+    "relu",
+    "sigmoid",
+    "softmax",
+    "softplus",
+    "tanh",
+]
+
+
+def _shifted(x: Any, axis: int) -> Any:
+    """x less its maximum, with rows of nothing but -inf left at -inf; at most 0 everywhere."""
+    top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+    return x - np.where(np.isfinite(top), top, 0).astype(x.dtype)
+
+
+@primitive(lambda g, ans, x, axis: ans * (g - sum(g * ans, axis, keepdims=True)))
+def _softmax(x: Any, *, axis: int) -> Any:
+    p = np.exp(_shifted(x, axis))
+    total = np.sum(p, axis=axis, keepdims=True)
+    return np.divide(p, np.where(total == 0, 1, total), out=p)
+
+
+def softmax(x: Any, axis: int = -1) -> Any:
+    """Probabilities exp(x) / sum(exp(x)) along an axis, without overflow.
+
+    A row of nothing but -inf (all masked) gives zeros. Result: shape and dtype of x.
+
+    >>> softmax(np.array([1e4, 1e4]))
+    array([0.5, 0.5])
+    """
+    return _softmax(x, axis=normalise_axis("softmax", axis, ndim(x)))
+
+
+@primitive(lambda g, ans, x, axis: g - exp(ans) * sum(g, axis, keepdims=True))
+def _log_softmax(x: Any, *, axis: int) -> Any:
+    z = _shifted(x, axis)
+    with np.errstate(divide="ignore"):
+        total = np.log(np.sum(np.exp(z), axis=axis, keepdims=True))
+    return z - np.where(np.isfinite(total), total, 0).astype(z.dtype)
+
+
+def log_softmax(x: Any, axis: int = -1) -> Any:
+    """The logarithm of `softmax`, precise where probabilities underflow. Shape and dtype of x.
+
+    >>> log_softmax(np.array([0.0, -1e4]))
+    array([     0., -10000.])
+    """
+    return _log_softmax(x, axis=normalise_axis("log_softmax", axis, ndim(x)))
+
+
+def one_hot(ids: Any, V: int, dtype: Any = np.float64) -> np.ndarray:
+    """Rows of zeros with a one at each id: integers (...) to (..., V).
+
+    Raises DtypeError for ids that are no integers, ShapeError for an id outside 0..V-1.
+
+    >>> one_hot([1, 0], 3)
+    array([[0., 1., 0.],
+           [1., 0., 0.]])
+    """
+    ids = _labels("one_hot", ids, V)
+    return (ids[..., None] == np.arange(V)).astype(dtype)
+
+
+def _labels(op: str, labels: Any, V: int, mask: Any = None) -> np.ndarray:
+    """Integer labels, all within 0..V-1 where the mask counts them."""
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise DtypeError(f"{op}: labels must be integers, not {labels.dtype}; use .astype(int)")
+    wrong = (labels < 0) | (labels >= V)
+    if mask is not None:
+        wrong &= np.broadcast_to(mask != 0, labels.shape)
+    if wrong.any():
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        at = f" at index {place}" if place else ""
+        raise ShapeError(f"{op}: label {labels[place]}{at} is out of range for {V} classes (0..{V - 1})")
+    return labels
+
+
+def _nll_vjp(g: Any, ans: Any, logits: Any, labels: Any) -> Any:
+    return (_softmax(logits, axis=logits.ndim - 1) - _one_hot_like(logits, labels)) * expand_dims(g, -1)
+
+
+@primitive(differentiable=False)
+def _one_hot_like(logits: Any, labels: Any) -> Any:
+    return (labels[..., None] == np.arange(logits.shape[-1])).astype(logits.dtype)
+
+
+@primitive(_nll_vjp, None)
+def _nll(logits: Any, labels: Any) -> Any:
+    """-log softmax(logits)[label] for each row: logits (..., V), labels (...) within range."""
+    picked = np.take_along_axis(logits, labels[..., None], -1)[..., 0]
+    top = np.max(logits, axis=-1, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0).astype(logits.dtype)
+    with np.errstate(divide="ignore"):
+        total = np.log(np.sum(np.exp(logits - top), axis=-1)) + top[..., 0]
+    return total - picked
+
+
+def _reduced(op: str, losses: Any, mask: Any, reduction: str) -> Any:
+    """Mean, sum, or all of element-wise losses; masked elements count neither above nor below the line."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"{op}: reduction must be 'mean', 'sum' or 'none', not {reduction!r}")
+    if mask is None:
+        if reduction == "none":
+            return losses
+        return mean_of(losses) if reduction == "mean" else sum(losses)
+    weights = np.asarray(mask).astype(losses.dtype)
+    try:
+        np.broadcast_to(weights, losses.shape)
+    except ValueError:
+        raise ShapeError(f"{op}: a mask of shape {weights.shape} does not fit losses {losses.shape}") from None
+    # `where`, because 0 * inf would let a masked element spoil the sum.
+    losses = where(weights != 0, losses * weights, 0)
+    if reduction == "none":
+        return losses
+    total = sum(losses)
+    if reduction == "sum":
+        return total
+    count = np.broadcast_to(weights, losses.shape).sum()
+    if count == 0:
+        raise ValueError(f"{op}: the mask leaves nothing to take the mean of")
+    return total / float(count)
+
+
+def cross_entropy(
+    logits: Any, targets: Any, mask: Any = None, reduction: str = "mean", axis: int = -1
+) -> Any:
+    """Softmax cross-entropy of scores against integer classes, in nats: -log softmax(logits)[target].
+
+    logits: (..., V), or with the classes on `axis`. targets: integers (...). mask: numbers or booleans that
+    broadcast to (...), 0 where a target does not count (such a target may be any integer).
+    reduction: "mean" (over what counts), "sum" or "none".
+    Raises ShapeError for shapes that do not fit and for a label out of range, DtypeError for labels that
+    are no integers.
+
+    >>> cross_entropy(np.zeros((2, 4)), [0, 3]).round(4)
+    1.3863
+    """
+    targets = np.asarray(targets)
+    mask = None if mask is None else np.asarray(mask)
+    axis = normalise_axis("cross_entropy", axis, ndim(logits))
+    if axis != ndim(logits) - 1:
+        logits = _classes_last(logits, axis)
+    if targets.shape != tuple(logits.shape[:-1]):
+        raise ShapeError(
+            f"cross_entropy: targets of shape {targets.shape} do not fit logits of shape "
+            f"{tuple(logits.shape)}; expected {tuple(logits.shape[:-1])}{_where()}"
+        )
+    labels = _labels(f"cross_entropy{_where()}", targets, logits.shape[-1], mask)
+    if mask is not None:
+        labels = np.where(np.broadcast_to(mask != 0, labels.shape), labels, 0)
+    return _reduced("cross_entropy", _nll(logits, labels), mask, reduction)
+
+
+def _where() -> str:
+    scope = context().scope
+    return f" in scope {scope!r}" if scope else ""
+
+
+def _classes_last(x: Any, axis: int) -> Any:
+    for a in range(axis, ndim(x) - 1):
+        x = swapaxes(x, a, a + 1)
+    return x
+
+
+def binary_cross_entropy_with_logits(
+    logits: Any, targets: Any, mask: Any = None, reduction: str = "mean"
+) -> Any:
+    """Binary cross-entropy of scores before the sigmoid: softplus(x) - x * target, in nats.
+
+    logits, targets: one shape, targets in 0..1; mask and reduction as for `cross_entropy`.
+    Raises ShapeError when the shapes differ.
+
+    >>> binary_cross_entropy_with_logits(np.array([0.0, 1e4]), np.array([1.0, 1.0])).round(4)
+    0.3466
+    """
+    _same_shape("binary_cross_entropy_with_logits", logits, targets)
+    # max(x, 0) - x * target + log(1 + exp(-|x|)) never takes the difference of two large numbers.
+    losses = relu(logits) - logits * targets + log1p(exp(-abs(logits)))
+    return _reduced("binary_cross_entropy_with_logits", losses, mask, reduction)
+
+
+def _log_floor(x: Any) -> Any:
+    """log(x), at least -100 so that a probability of exactly 0 costs much but not everything."""
+    return clip(log(clip(x, np.exp(-100.0))), -100.0)
+
+
+def binary_cross_entropy(p: Any, targets: Any, mask: Any = None, reduction: str = "mean") -> Any:
+    """Binary cross-entropy of probabilities; logarithms stop at -100, as PyTorch's do.
+
+    p, targets: one shape, in 0..1; mask and reduction as for `cross_entropy`.
+    Where scores are at hand, `binary_cross_entropy_with_logits` is more precise.
+    Raises ShapeError when the shapes differ.
+
+    >>> binary_cross_entropy(np.array([0.5]), np.array([1.0])).round(4)
+    0.6931
+    """
+    _same_shape("binary_cross_entropy", p, targets)
+    losses = -(targets * _log_floor(p) + (1 - targets) * _log_floor(1 - p))
+    return _reduced("binary_cross_entropy", losses, mask, reduction)
+
+
+def mse(x: Any, targets: Any, mask: Any = None, reduction: str = "mean") -> Any:
+    """The squared error (x - target)**2; mask and reduction as for `cross_entropy`.
+
+    Raises ShapeError when the shapes differ: silent broadcasting here is nearly always a mistake.
+
+    >>> mse(np.array([1.0, 3.0]), np.array([1.0, 1.0]))
+    2.0
+    """
+    _same_shape("mse", x, targets)
+    return _reduced("mse", square(x - targets), mask, reduction)
+
+
+def _same_shape(op: str, x: Any, targets: Any) -> None:
+    if tuple(x.shape) != tuple(np.shape(targets)):
+        raise ShapeError(
+            f"{op}: predictions of shape {tuple(x.shape)} against targets of shape "
+            f"{tuple(np.shape(targets))}; reshape one to the other"
+        )
+
+
+def layer_norm(x: Any, weight: Any = None, bias: Any = None, axis: Any = -1, eps: float = 1e-5) -> Any:
+    """(x - mean) / sqrt(var + eps) over the axes, times weight plus bias.
+
+    x: any shape; weight, bias: the lengths of `axis` (broadcast against x). Biased variance.
+    Source: Ba, Kiros, Hinton, "Layer Normalization" (2016), equation 3.
+
+    >>> layer_norm(np.array([[1.0, 3.0]])).round(3)
+    array([[-1.,  1.]])
+    """
+    out = _normalise(x, axes=normalise_axes("layer_norm", axis, ndim(x)), eps=eps)
+    if weight is not None:
+        out = out * weight
+    return out if bias is None else out + bias
+
+
+def _normalise_vjp(g: Any, ans: Any, x: Any, axes: tuple[int, ...], eps: float) -> Any:
+    scale = sqrt(var(x, axes, keepdims=True) + eps)
+    return (g - mean_of(g, axes, keepdims=True) - ans * mean_of(g * ans, axes, keepdims=True)) / scale
+
+
+@primitive(_normalise_vjp, name="layer_norm")
+def _normalise(x: Any, *, axes: tuple[int, ...], eps: float) -> Any:
+    centred = x - np.mean(x, axis=axes, keepdims=True)
+    return centred / np.sqrt(np.mean(np.square(centred), axis=axes, keepdims=True) + eps)
+
+
+def dropout(x: Any, p: float = 0.5, training: bool = True, seed: Seed = None) -> Any:
+    """Zero each element with probability p and divide the others by 1 - p; nothing when not training.
+
+    seed: an int or a Generator; by default tensorgrad's own generator (see `tg.manual_seed`).
+    Raises ValueError unless 0 <= p <= 1.
+    Source: Srivastava et al., "Dropout" (2014), in its inverted form.
+
+    >>> dropout(np.ones(4), p=0.0)
+    array([1., 1., 1., 1.])
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout: p is a probability, 0 to 1, not {p}")
+    if not training or p == 0:
+        return x
+    keep = draw(as_generator(seed), lambda rng: rng.random(x.shape) >= p)
+    scale = 0.0 if p == 1 else 1 / (1 - p)
+    return where(keep, x * scale, 0)

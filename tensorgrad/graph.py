@@ -1,0 +1,600 @@
+"""The recorded graph: nodes, the recording context, and the backward walk.
+
+A `Node` is one value together with how it was made: the operation, the operands, the static parameters.
+Nodes point only at their operands, never at their users, so a graph has no cycles and dies with its last
+result. Every node carries a creation number; going through the numbers downwards is a topological order,
+so nothing here recurses however long the graph is.
+
+A node keeps the *arrays* its operation saw beside the operand nodes. Giving a parameter a new value after
+the forward pass therefore cannot disturb the gradients of a graph recorded before.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar, Token
+from heapq import heappop, heappush
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tensorgrad.errors import AnomalyError, GraphError, ShapeError, operand_error
+
+if TYPE_CHECKING:
+    from tensorgrad.op import Op
+
+__all__ = [
+    "Context",
+    "Deferred",
+    "Node",
+    "Operand",
+    "Product",
+    "Scatter",
+    "backpropagate",
+    "configure",
+    "context",
+]
+
+_numbers = itertools.count()
+_PACKAGE = str(Path(__file__).parent)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# The recording context
+# ---------------------------------------------------------------------------------------------------------
+class Context:
+    """What applies to operations run now, in this thread or task. Never changed once made.
+
+    recording: whether results remember how they were made.
+    scope: where in the model we are, such as "encoder/t=3".
+    anomaly: whether every result is checked for NaN and infinity.
+    labels: the dict that `label` fills for the current timestep, if any.
+    nested: whether a gradient is being taken of the code that runs, so that inner gradients must record.
+    draws: the log of random draws of a checkpointed function, if one runs.
+    """
+
+    __slots__ = ("anomaly", "draws", "labels", "nested", "recording", "scope")
+
+    def __init__(
+        self,
+        recording: bool = True,
+        scope: str = "",
+        anomaly: bool = False,
+        labels: dict[str, Any] | None = None,
+        nested: bool = False,
+        draws: Any = None,
+    ) -> None:
+        self.recording = recording
+        self.scope = scope
+        self.anomaly = anomaly
+        self.labels = labels
+        self.nested = nested
+        self.draws = draws
+
+
+_context: ContextVar[Context] = ContextVar("tensorgrad", default=Context())  # noqa: B039 - never mutated
+context = _context.get
+
+
+class configure:
+    """Context manager: change some fields of the current `Context` inside the block."""
+
+    __slots__ = ("_changes", "_tokens")
+
+    def __init__(self, **changes: Any) -> None:
+        self._changes = changes
+        self._tokens: list[Token[Context]] = []
+
+    def __enter__(self) -> None:
+        now = context()
+        fields = {name: getattr(now, name) for name in Context.__slots__}
+        self._tokens.append(_context.set(Context(**{**fields, **self._changes})))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _context.reset(self._tokens.pop())
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Nodes
+# ---------------------------------------------------------------------------------------------------------
+class Operand:
+    """Base of what operations treat specially: anything but a plain array takes the operation over."""
+
+    __slots__ = ()
+
+    def apply_op(self, op: Op, operands: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        """Run `op` on operands of which this is the first that is no plain array."""
+        raise NotImplementedError
+
+
+class Node(Operand):
+    """One value of the graph and how it was made.
+
+    op, operands, params: the operation, its operands (Nodes or arrays) and its static parameters; `op` is
+    None for a leaf.
+    args: the operands' arrays as the operation saw them.
+    live: the numbers of the operands that need a gradient.
+    index: the creation number. Operands always have smaller ones.
+    scope, name: where and as what it was made; `line` is the user's source line under `detect_anomaly`.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_value",
+        "args",
+        "grad",
+        "hooks",
+        "index",
+        "line",
+        "live",
+        "name",
+        "op",
+        "operands",
+        "params",
+        "requires_grad",
+        "retains_grad",
+        "scope",
+    )
+
+    _value: Any
+    args: tuple[Any, ...]
+    grad: Any
+    hooks: list[Callable[[Any], Any]] | None
+    index: int
+    line: str
+    live: list[int]
+    name: str | None
+    op: Op | None
+    operands: tuple[Any, ...]
+    params: dict[str, Any]
+    requires_grad: bool
+    retains_grad: bool
+    scope: str
+
+    result_class: Any
+
+    def apply_op(self, op: Op, operands: tuple[Any, ...], params: dict[str, Any]) -> Node:
+        """Run `op` on the operands' arrays and, where a gradient may be asked for, record it."""
+        args = []
+        live = []
+        for argnum, operand in enumerate(operands):
+            if isinstance(operand, Node):
+                args.append(operand._value)
+                if operand.requires_grad:
+                    live.append(argnum)
+            else:
+                args.append(as_constant(operand, self._value.dtype))
+        now = context()
+        try:
+            value = op.forward(*args, **params)
+        except (ValueError, TypeError, IndexError, KeyError) as cause:
+            raise operand_error(op.name, args, params, now.scope, cause) from None
+        if value.__class__ is not np.ndarray:
+            value = np.asarray(value)
+        if live and op.differentiable:
+            if now.recording:
+                out = self.result_class.computed(value, op, operands, tuple(args), live, params, now.scope)
+            else:
+                out = self.result_class(value)
+                if now.draws is not None:
+                    now.draws.live = True
+        else:
+            out = self.result_class(value)
+        if now.anomaly:
+            _check_forward(out, op, args, now.scope)
+        return out
+
+    @classmethod
+    def computed(
+        cls,
+        value: Any,
+        op: Op,
+        operands: tuple[Any, ...],
+        args: tuple[Any, ...],
+        live: list[int],
+        params: dict[str, Any],
+        scope: str,
+    ) -> Node:
+        """A node that an operation made."""
+        node = object.__new__(cls)
+        node._value = value
+        node.op = op
+        node.operands = operands
+        node.args = args
+        node.live = live
+        node.params = params
+        node.scope = scope
+        node.index = next(_numbers)
+        node.requires_grad = True
+        node.retains_grad = False
+        node.name = node.grad = node.hooks = None
+        node.line = ""
+        return node
+
+    def become_leaf(self, value: Any, requires_grad: bool, name: str | None) -> None:
+        """Fill in a node that no operation made."""
+        self._value = value
+        self.op = None
+        self.operands = self.args = ()
+        self.live = _NO_OPERANDS
+        self.params = _NO_PARAMS
+        self.scope = context().scope
+        self.index = next(_numbers)
+        self.requires_grad = requires_grad
+        self.retains_grad = False
+        self.name = name
+        self.grad = self.hooks = None
+        self.line = ""
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made this value."""
+        return self.op is None
+
+    def describe(self) -> str:
+        """A phrase that finds this node again: operation or name, shape, scope."""
+        what = f"result of {self.op.name}" if self.op else "tensor"
+        name = f" {self.name!r}" if self.name else ""
+        where = f" in scope {self.scope!r}" if self.scope else ""
+        return f"{what}{name} of shape {self._value.shape}{where}{self.line}"
+
+
+_NO_OPERANDS: list[int] = []
+_NO_PARAMS: dict[str, Any] = {}
+
+
+def as_constant(value: Any, like: np.dtype[Any]) -> Any:
+    """An operand that is no Node, as an array the graph may keep.
+
+    Python numbers take the dtype of the tensor they meet (a float met by integers is float64). A writeable
+    array is copied: changing it between forward and backward must not change the gradients.
+    """
+    if isinstance(value, np.ndarray):
+        return value.copy() if value.flags.writeable else value
+    kind = type(value)
+    if kind is bool or (kind is int and like.kind in "iufc") or (kind is float and like.kind in "fc"):
+        return np.asarray(value, None if kind is bool else like)
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"an operand must be a number or an array of numbers, not {kind.__name__}")
+    return array
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Anomalies
+# ---------------------------------------------------------------------------------------------------------
+def _finite(value: Any) -> bool:
+    return value.dtype.kind not in "fc" or bool(np.isfinite(value).all())
+
+
+def _kind_of(value: Any) -> str:
+    return "NaN" if np.isnan(value).any() else "infinity"
+
+
+def _check_forward(node: Node, op: Op, args: Sequence[Any], scope: str) -> None:
+    node.line = _user_line()
+    if not _finite(node._value):
+        where = f" in scope {scope!r}" if scope else ""
+        shapes = ", ".join(str(getattr(a, "shape", a)) for a in args)
+        finite = all(_finite(a) for a in args if isinstance(a, np.ndarray))
+        origin = "finite operands" if finite else "operands that were not finite themselves"
+        raise AnomalyError(
+            f"the forward of {op.name}{where} made {_kind_of(node._value)} from {origin} "
+            f"of shapes {shapes}{node.line}"
+        )
+
+
+def _user_line() -> str:
+    """The line of the innermost frame outside this package, as ", at file:line"."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back  # type: ignore[assignment]
+    return f", at {frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Sums of cotangents
+# ---------------------------------------------------------------------------------------------------------
+class Deferred:
+    """A cotangent kept in factored form until its sum is needed; gradient rules may return one."""
+
+    __slots__ = ("dtype", "shape")
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def dense(self) -> Any:
+        """The cotangent as an array that nobody else holds."""
+        raise NotImplementedError
+
+
+class Product(Deferred):
+    """left.T @ right for matrices of equally many rows: a weight's share of one timestep's gradient.
+
+    Kept apart so that the T shares of a shared weight become few large matrix products.
+    """
+
+    __slots__ = ("left", "right")
+
+    def __init__(self, left: Any, right: Any) -> None:
+        self.left = left
+        self.right = right
+        self.shape = (left.shape[1], right.shape[1])
+        self.dtype = right.dtype
+
+    def dense(self) -> Any:
+        return self.left.T @ self.right
+
+
+class Scatter(Deferred):
+    """Zeros of `shape` with `g` added by `add(buffer, g)`: the cotangent of an indexed operand.
+
+    Kept apart so that T slices of one array fill one buffer instead of making T arrays of zeros.
+    """
+
+    __slots__ = ("add", "g")
+
+    def __init__(self, shape: tuple[int, ...], g: Any, add: Callable[[Any, Any], None]) -> None:
+        self.shape = shape
+        self.dtype = g.dtype
+        self.g = g
+        self.add = add
+
+    def dense(self) -> Any:
+        buffer = np.zeros(self.shape, self.dtype)
+        self.add(buffer, self.g)
+        return buffer
+
+
+class _Total:
+    """A sum of cotangents: copies on the second contribution, adds in place from the third."""
+
+    __slots__ = ("owned", "products", "rows", "value")
+
+    # Rows gathered before they are multiplied out: enough to make the product efficient, few enough to
+    # bound the memory that holds on to cotangents.
+    GATHER = 512
+
+    def __init__(self, first: Any) -> None:
+        self.value: Any = None
+        self.owned = False
+        self.products: list[Product] = []
+        self.rows = 0
+        self.add(first)
+
+    def add(self, g: Any) -> None:
+        kind = g.__class__
+        if kind is Product:
+            self.products.append(g)
+            self.rows += len(g.left)
+            if self.rows >= self.GATHER:
+                self._multiply()
+        elif isinstance(g, Deferred):
+            self._own(g)
+        elif self.value is None:
+            self.value = g
+        elif self.owned:
+            np.add(self.value, g, out=self.value)
+        else:
+            self.value = self.value + g
+            # Sums of 0-d arrays come back as NumPy scalars, which cannot be added to in place.
+            self.owned = self.value.__class__ is np.ndarray
+
+    def _own(self, g: Deferred) -> None:
+        if self.value is None:
+            self.value = g.dense()
+        else:
+            if not self.owned:
+                self.value = np.array(self.value)
+            if isinstance(g, Scatter):
+                g.add(self.value, g.g)
+            else:
+                np.add(self.value, g.dense(), out=self.value)
+        self.owned = True
+
+    def _multiply(self) -> None:
+        parts, self.products, self.rows = self.products, [], 0
+        if len(parts) > 1:
+            left = np.concatenate([part.left for part in parts])
+            right = np.concatenate([part.right for part in parts])
+            self._own(Product(left, right))
+        else:
+            self._own(parts[0])
+
+    def dense(self) -> Any:
+        if self.products:
+            self._multiply()
+        return self.value if self.owned else np.array(self.value)
+
+
+def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
+    """Sum a cotangent over the axes along which an operand of `shape` was broadcast.
+
+    Raises ShapeError when `shape` does not broadcast to the shape of `g`.
+    """
+    extra = g.ndim - len(shape)
+    if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
+        raise ShapeError(f"a gradient of shape {g.shape} cannot belong to an operand of shape {shape}")
+    axes = tuple(
+        axis for axis, n in enumerate(g.shape) if n != 1 and (axis < extra or shape[axis - extra] == 1)
+    )
+    if axes:
+        g = g.sum(axis=axes, keepdims=True)
+    return g.reshape(shape)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# The backward walk
+# ---------------------------------------------------------------------------------------------------------
+def backpropagate(
+    seeds: Iterable[tuple[Node, Any]], wanted: Sequence[Node] | None = None, create_graph: bool = False
+) -> dict[int, Any]:
+    """Reverse-mode differentiation from `seeds`, pairs of a node and its cotangent.
+
+    With `wanted`, returns the cotangents of those nodes by creation number; a node that the seeds do not
+    depend on is absent. Without, adds the cotangent of every leaf (and of every node that retains its
+    gradient) to its `grad`. With `create_graph` the cotangents are themselves recorded.
+
+    Cotangents live in this call alone, so walking a graph twice gives the same numbers twice.
+    """
+    with configure(recording=create_graph):
+        return _Walk(wanted, create_graph).run(seeds)
+
+
+class _Walk:
+    """The state of one backward walk: what has arrived where, and what is next."""
+
+    def __init__(self, wanted: Sequence[Node] | None, create_graph: bool) -> None:
+        self.create_graph = create_graph
+        self.anomaly = context().anomaly
+        self.deposit = wanted is None
+        self.wanted = {node.index for node in wanted or ()}
+        self.stop = min(self.wanted, default=-1)
+        self.found: dict[int, Any] = {}
+        self.arrived: dict[int, Any] = {}
+        self.nodes: dict[int, Node] = {}
+        self.heap: list[int] = []
+
+    def run(self, seeds: Iterable[tuple[Node, Any]]) -> dict[int, Any]:
+        for node, g in seeds:
+            self.send(node, g)
+        heap, nodes, send = self.heap, self.nodes, self.send
+        while heap:
+            index = -heappop(heap)
+            if index < self.stop:
+                break
+            node = nodes.get(index)
+            if node is None:
+                continue
+            g = self.settle(node)
+            op = node.op
+            if op is None:
+                continue
+            if op.expand is not None:
+                self.splice(op.expand(node), index, g)
+                continue
+            operands = node.operands
+            if self.create_graph:
+                ans: Any = node
+                args = _recorded_args(node)
+            else:
+                ans = node._value
+                args = node.args
+            if op.joint:
+                contributions = op.vjps(g, ans, *args, **node.params)
+                for argnum in node.live:
+                    if contributions[argnum] is not None:
+                        send(operands[argnum], self.fit(contributions[argnum], node, argnum))
+            else:
+                vjps, params = op.vjps, node.params
+                for argnum in node.live:
+                    rule = vjps[argnum]
+                    if rule is not None:
+                        send(operands[argnum], self.fit(rule(g, ans, *args, **params), node, argnum))
+        return self.found
+
+    def send(self, node: Node, g: Any) -> None:
+        """Add a contribution to a node's cotangent and see to it that the node gets its turn."""
+        index = node.index
+        before = self.arrived.get(index)
+        if before is None:
+            self.arrived[index] = g
+            self.nodes[index] = node
+            heappush(self.heap, -index)
+        elif self.create_graph:
+            self.arrived[index] = before + g
+        elif before.__class__ is _Total:
+            before.add(g)
+        else:
+            total = _Total(before)
+            total.add(g)
+            self.arrived[index] = total
+
+    def settle(self, node: Node) -> Any:
+        """The whole cotangent of a node all of whose users have had their turn."""
+        index = node.index
+        del self.nodes[index]
+        g = self.arrived.pop(index)
+        own = isinstance(g, (_Total, Deferred))
+        if own:
+            g = g.dense()
+            if g.dtype != node._value.dtype:
+                g = g.astype(node._value.dtype)
+        if node.hooks:
+            for hook in node.hooks:
+                changed = hook(g)
+                if changed is not None:
+                    if changed.shape != node._value.shape:
+                        raise ShapeError(
+                            f"a hook on the {node.describe()} returned a gradient of shape {changed.shape}"
+                        )
+                    g, own = changed, False
+        if index in self.wanted:
+            self.found[index] = g
+        elif self.deposit and (node.op is None or node.retains_grad):
+            g_array = g._value if isinstance(g, Node) else g
+            if node.grad is None:
+                node.grad = g_array if own else np.array(g_array)
+            else:
+                node.grad = np.asarray(node.grad + g_array)
+        return g
+
+    def fit(self, g: Any, node: Node, argnum: int) -> Any:
+        """Bring a contribution to the shape and dtype of its operand, or say which rule is wrong."""
+        operand = node.args[argnum]
+        if g.shape != operand.shape:
+            op = node.op
+            assert op is not None
+            if not op.broadcasts:
+                raise ShapeError(
+                    f"the gradient rule of {op.name} for operand {argnum} gave shape {g.shape}, "
+                    f"but the operand has shape {operand.shape}; {node.describe()}"
+                )
+            g = unbroadcast(g, operand.shape)
+        if g.dtype != operand.dtype and not isinstance(g, Deferred):
+            g = g.astype(operand.dtype)
+        if self.anomaly:
+            array = g.dense() if isinstance(g, Deferred) else getattr(g, "_value", g)
+            if not _finite(array):
+                raise AnomalyError(
+                    f"the backward of {node.describe()} made {_kind_of(array)} in the gradient "
+                    f"of operand {argnum} of shape {operand.shape}"
+                )
+        return g
+
+    def splice(self, pairs: Iterable[tuple[int, Node]], index: int, g: Any) -> None:
+        """Go on in a recomputed piece of graph: the cotangent of each old output (by number) moves to its twin.
+
+        The new nodes are younger than all that waits, so they take their turn at once and the leaves
+        receive the same contributions in the same order as if everything had been stored.
+        """
+        moved = []
+        for old, new in pairs:
+            if old == index:
+                moved.append((new, g))
+            elif old in self.nodes:
+                moved.append((new, self.settle(self.nodes[old])))
+        for new, cotangent in moved:
+            if new.requires_grad:
+                self.send(new, cotangent)
+
+
+def _recorded_args(node: Node) -> tuple[Any, ...]:
+    """The operands as Nodes, for gradients that are differentiated again."""
+    for operand, arg in zip(node.operands, node.args, strict=True):
+        if isinstance(operand, Node) and operand._value is not arg:
+            raise GraphError(
+                f"the {operand.describe()} was given a new value after the {node.describe()} was computed "
+                "from it. First-order gradients of that result still work; for gradients of gradients "
+                "(create_graph=True) differentiate before changing the tensor, or run the forward again"
+            )
+    return tuple(
+        operand if isinstance(operand, Node) else arg
+        for operand, arg in zip(node.operands, node.args, strict=True)
+    )

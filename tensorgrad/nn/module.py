@@ -1,0 +1,187 @@
+"""`Parameter` and `Module`: what holds the weights, finds them by name, saves and loads them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from html import escape
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tensorgrad import tree
+from tensorgrad.errors import ShapeError
+from tensorgrad.tensor import Tensor
+
+__all__ = ["Module", "Parameter"]
+
+M = TypeVar("M", bound="Module")
+
+
+class Parameter(Tensor):
+    """A Tensor that a Module trains: a leaf that requires a gradient.
+
+    Raises DtypeError for data that is not floating point.
+
+    >>> Parameter([0.0, 1.0]).requires_grad
+    True
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, name: str | None = None) -> None:
+        super().__init__(np.array(data), True, name)
+
+
+class Module:
+    """A function with parameters. Subclasses set Parameters and Modules as attributes and write `forward`.
+
+    Lists, tuples and dicts of Parameters and Modules are found too. `training` tells layers such as
+    Dropout what to do.
+
+    >>> class Scale(Module):
+    ...     def __init__(self):
+    ...         self.factor = Parameter([2.0])
+    ...     def forward(self, x):
+    ...         return x * self.factor
+    >>> [name for name, _ in Scale().named_parameters()]
+    ['factor']
+    """
+
+    training = True
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module computes."""
+        raise TypeError(f"{type(self).__name__} does not say how to compute: give it a forward method")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    # --- finding parameters ------------------------------------------------------------------------------
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all within it, with dotted paths; a module found twice comes once."""
+        seen: set[int] = set()
+        for name, value in _members(self, prefix, Module):
+            if id(value) not in seen:
+                seen.add(id(value))
+                yield name, value
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        """All parameters with their dotted names; a shared one comes once, under its first name."""
+        seen: set[int] = set()
+        for name, value in _members(self, prefix, Parameter):
+            if id(value) not in seen:
+                seen.add(id(value))
+                yield name, value
+
+    def parameters(self) -> list[Parameter]:
+        """All parameters, each once."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    # --- modes -------------------------------------------------------------------------------------------
+    def train(self: M, mode: bool = True) -> M:
+        """Put this module and all within it into training mode; returns the module itself."""
+        for _, module in self.named_modules():
+            module.training = mode
+        return self
+
+    def eval(self: M) -> M:
+        """Put this module and all within it into evaluation mode; returns the module itself."""
+        return self.train(False)
+
+    # --- saving and loading ------------------------------------------------------------------------------
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """A copy of every parameter by its dotted name; a shared one appears under each of its names."""
+        return {name: value._value.copy() for name, value in _members(self, "", Parameter)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set all parameters from arrays by name, cast to each parameter's dtype.
+
+        Raises ShapeError listing every missing, extra or misshapen name; then nothing has been changed.
+        """
+        mine = dict(_members(self, "", Parameter))
+        problems = [f"missing {name!r} of shape {p.shape}" for name, p in mine.items() if name not in state]
+        problems += [f"unexpected {name!r} of shape {np.shape(v)}" for name, v in state.items() if name not in mine]
+        problems += [
+            f"{name!r} should have shape {p.shape} but has {np.shape(state[name])}"
+            for name, p in mine.items()
+            if name in state and np.shape(state[name]) != p.shape
+        ]
+        if problems:
+            raise ShapeError(f"these weights are not of this {type(self).__name__}: " + "; ".join(problems))
+        arrays = {name: np.array(state[name], dtype=p.dtype) for name, p in mine.items()}
+        for name, p in mine.items():
+            p.data = arrays[name]
+
+    # --- showing -----------------------------------------------------------------------------------------
+    def extra_repr(self) -> str:
+        """The facts shown in parentheses; subclasses say theirs."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__}({self.extra_repr()}"]
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                lines.append(f"  {name}: " + repr(value).replace("\n", "\n  "))
+        return "\n".join(lines) + ("\n)" if len(lines) > 1 else ")")
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td>{escape(str(p.shape))}</td><td>{p.dtype}</td><td>{p.size:,}</td></tr>"
+            for name, p in self.named_parameters()
+        )
+        head = "<tr><th>parameter</th><th>shape</th><th>dtype</th><th>elements</th></tr>"
+        return f"<b>{escape(type(self).__name__)}</b><table>{head}{rows}</table>"
+
+
+def _members(value: Any, path: str, kind: type) -> Iterator[tuple[str, Any]]:
+    """Everything of a kind within a value, with dotted paths; not inside what is of the kind Parameter."""
+    if isinstance(value, kind):
+        yield path, value
+    if isinstance(value, Module):
+        items: Any = vars(value).items()
+    elif isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    else:
+        return
+    for key, member in items:
+        yield from _members(member, f"{path}.{key}" if path else str(key), kind)
+
+
+def _replaced(value: Any, new: Mapping[int, Any]) -> Any:
+    """A copy of a module in which parameters (by identity) stand replaced."""
+    if isinstance(value, Parameter):
+        return new[id(value)]
+    if isinstance(value, Module):
+        twin = copy.copy(value)
+        for key, member in vars(value).items():
+            setattr(twin, key, _replaced(member, new))
+        return twin
+    if isinstance(value, dict):
+        return {key: _replaced(member, new) for key, member in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_replaced(member, new) for member in value)
+    return value
+
+
+def _split(module: Module) -> tuple[tuple[str, ...], list[Any], Callable[[list[Any]], Any]]:
+    """A Module as a tree of its parameters: rebuilt with the same ones it is the module itself."""
+    names, parameters = zip(*module.named_parameters(), strict=True) if module.parameters() else ((), ())
+
+    def build(children: list[Any]) -> Module:
+        if all(child is p for child, p in zip(children, parameters, strict=True)):
+            return module
+        twin: Module = _replaced(module, {id(p): c for p, c in zip(parameters, children, strict=True)})
+        return twin
+
+    return names, list(parameters), build
+
+
+tree.register(Module, _split)

@@ -1,0 +1,310 @@
+"""Products of vectors, matrices and stacks of matrices, and the little linear algebra the analyses need.
+
+The gradient of a matrix (a weight, above all) is a `Product`: kept in factors until the walk has gathered
+enough of them, so that a weight shared by T timesteps costs few large products instead of T small ones.
+"""
+
+from __future__ import annotations
+
+import builtins
+import string
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tensorgrad.errors import ShapeError
+from tensorgrad.graph import Product
+from tensorgrad.op import Variadic, primitive, public
+from tensorgrad.ops.elementwise import abs, equal, power, where
+from tensorgrad.ops.index import getitem
+from tensorgrad.ops.reduce import max, sum
+from tensorgrad.ops.shape import (
+    Axes,
+    expand_dims,
+    ndim,
+    normalise_axes,
+    normalise_axis,
+    reshape,
+    squeeze,
+    swapaxes,
+    transpose,
+)
+
+
+def _turned(x: Any) -> Any:
+    """A stack of matrices, each transposed."""
+    return swapaxes(x, -1, -2)
+
+
+def _rows(x: Any) -> Any:
+    """All leading axes as one: (..., n) as (rows, n)."""
+    if x.ndim == 2:
+        return x
+    count = 1
+    for n in x.shape[:-1]:
+        count *= n
+    return reshape(x, (count, x.shape[-1]))
+
+
+def _product(left: Any, right: Any) -> Any:
+    """left.T @ right over all leading axes, put off until it must be computed."""
+    left, right = _rows(left), _rows(right)
+    if left.__class__ is np.ndarray and right.__class__ is np.ndarray:
+        return Product(left, right)
+    return matmul(_turned(left), right)
+
+
+# --- products --------------------------------------------------------------------------------------------
+
+
+def _matmul_vjp_a(g: Any, ans: Any, a: Any, b: Any) -> Any:
+    if b.ndim == 1:
+        return g * b if a.ndim == 1 else expand_dims(g, -1) * b
+    if a.ndim == 1:
+        return squeeze(matmul(b, expand_dims(g, -1)), -1)
+    return matmul(g, _turned(b))
+
+
+def _matmul_vjp_b(g: Any, ans: Any, a: Any, b: Any) -> Any:
+    if a.ndim == 1:
+        return g * a if b.ndim == 1 else expand_dims(a, -1) * expand_dims(g, -2)
+    if b.ndim == 1:
+        return squeeze(matmul(_turned(a), expand_dims(g, -1)), -1)
+    if b.ndim == 2:
+        return _product(a, g)
+    return matmul(_turned(a), g)
+
+
+@public
+@primitive(_matmul_vjp_a, _matmul_vjp_b, broadcasts=True)
+def matmul(a: Any, b: Any) -> Any:
+    """The matrix product a @ b; vectors are rows on the left and columns on the right, stacks broadcast.
+
+    Raises ShapeError when the inner lengths differ.
+
+    >>> matmul(np.ones((2, 3)), np.ones(3))
+    array([3., 3.])
+    """
+    return np.matmul(a, b)
+
+
+def _linear_vjp_x(g: Any, ans: Any, x: Any, weight: Any, *bias: Any) -> Any:
+    return matmul(g, weight)
+
+
+def _linear_vjp_weight(g: Any, ans: Any, x: Any, weight: Any, *bias: Any) -> Any:
+    return _product(expand_dims(g, 0), expand_dims(x, 0)) if x.ndim == 1 else _product(g, x)
+
+
+def _linear_vjp_bias(g: Any, ans: Any, x: Any, weight: Any, *bias: Any) -> Any:
+    return g
+
+
+@primitive(_linear_vjp_x, _linear_vjp_weight, _linear_vjp_bias, broadcasts=True)
+def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+    """x @ weight.T + bias, in one operation because every cell is made of it.
+
+    x (..., D), weight (H, D), bias (H,) or none; gives (..., H). Raises ShapeError when they do not fit.
+
+    >>> linear(np.ones(3), np.ones((2, 3)), np.array([0.0, 1.0]))
+    array([3., 4.])
+    """
+    out = np.matmul(x, np.transpose(weight))
+    if bias is None:
+        return out
+    if out.dtype == bias.dtype and out.ndim:
+        return np.add(out, bias, out=out)
+    return out + bias
+
+
+@public
+def dot(a: Any, b: Any) -> Any:
+    """NumPy's dot: the inner product of vectors, else the last axis of a against the last but one of b.
+
+    >>> dot(np.array([1.0, 2.0]), np.array([3.0, 4.0])).item()
+    11.0
+    """
+    if not (ndim(a) and ndim(b)):
+        return a * b
+    if ndim(b) <= 2:
+        return matmul(a, b)
+    n = ndim(b)
+    order = (n - 2, *(axis for axis in range(n) if axis != n - 2))
+    columns = reshape(transpose(b, order), (b.shape[-2], -1))
+    return reshape(matmul(a, columns), (*a.shape[:-1], *b.shape[:-2], b.shape[-1]))
+
+
+@public
+def outer(a: Any, b: Any) -> Any:
+    """The products of every element of a with every element of b, as a matrix.
+
+    >>> outer(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    array([[3., 4.],
+           [6., 8.]])
+    """
+    return reshape(a, (-1, 1)) * reshape(b, (1, -1))
+
+
+def _parse(subscripts: str, ndims: Sequence[int]) -> tuple[list[str], str]:
+    """Subscripts with every axis named: '...' becomes letters not used otherwise."""
+    subscripts = subscripts.replace(" ", "")
+    left, arrow, right = subscripts.partition("->")
+    terms = left.split(",")
+    if len(terms) != len(ndims):
+        raise ShapeError(f"einsum: {subscripts!r} names {len(terms)} operands, but {len(ndims)} were given")
+    spare = [c for c in string.ascii_letters if c not in subscripts]
+    dots = 0
+    for term, n in zip(terms, ndims, strict=True):
+        named = len(term.replace("...", ""))
+        if named > n or ("..." not in term and named != n):
+            raise ShapeError(f"einsum: {term!r} in {subscripts!r} does not fit an operand of {n} axes")
+        if "..." in term:
+            dots = builtins.max(dots, n - named)
+    batch = spare[:dots]
+    full = []
+    for term, n in zip(terms, ndims, strict=True):
+        width = n - len(term.replace("...", ""))
+        full.append(term.replace("...", "".join(batch[dots - width :]) if width else ""))
+    if arrow:
+        out = right.replace("...", "".join(batch))
+    else:
+        letters = "".join(terms).replace("...", "")
+        out = "".join(batch) + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    return full, out
+
+
+def _einsum_vjp(argnum: int, g: Any, ans: Any, *operands: Any, terms: tuple[str, ...], out: str) -> Any:
+    mine, shape = terms[argnum], operands[argnum].shape
+    others = [(t, x) for k, (t, x) in enumerate(zip(terms, operands, strict=True)) if k != argnum]
+    known = set(out).union(*(t for t, _ in others))
+    spare = iter(c for c in string.ascii_letters if c not in known and c not in "".join(terms))
+    factors = [(out, g), *others]
+    target = ""
+    for letter, n in zip(mine, shape, strict=True):
+        if letter in target:
+            # A repeated letter reads a diagonal; its cotangent lies on that diagonal.
+            fresh = next(spare)
+            factors.append((letter + fresh, np.eye(n, dtype=g.dtype)))
+            target += fresh
+        else:
+            if letter not in known:
+                factors.append((letter, np.ones(n, dtype=g.dtype)))
+            target += letter
+    return _einsum(*(x for _, x in factors), terms=tuple(t for t, _ in factors), out=target)
+
+
+@primitive(Variadic(_einsum_vjp), broadcasts=True)
+def _einsum(*operands: Any, terms: tuple[str, ...], out: str) -> Any:
+    return np.einsum(",".join(terms) + "->" + out, *operands, optimize=len(operands) > 2)
+
+
+@public
+def einsum(subscripts: str, *operands: Any) -> Any:
+    """Sums of products by Einstein's convention, as `np.einsum` with letters ('bij,jk->bik', '...i->...').
+
+    Raises ShapeError when the subscripts do not fit the operands.
+
+    >>> einsum("ij,j->i", np.ones((2, 3)), np.ones(3))
+    array([3., 3.])
+    """
+    terms, out = _parse(subscripts, [ndim(x) for x in operands])
+    return _einsum(*operands, terms=tuple(terms), out=out)
+
+
+# --- matrices --------------------------------------------------------------------------------------------
+
+
+@public
+def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """The sum along a diagonal of the matrices in two axes of x.
+
+    >>> trace(np.ones((3, 3)), offset=1).item()
+    2.0
+    """
+    n = ndim(x)
+    first, second = normalise_axis("trace", axis1, n), normalise_axis("trace", axis2, n)
+    rest = tuple(a for a in range(n) if a not in (first, second))
+    if len(rest) != n - 2:
+        raise ShapeError("trace: needs two different axes")
+    turned = transpose(x, (first, second, *rest))
+    rows = np.arange(x.shape[first])
+    rows = rows[(rows + offset >= 0) & (rows + offset < x.shape[second])]
+    return sum(getitem(turned, (rows, rows + offset)), axis=0)
+
+
+def _norm_vjp(g: Any, ans: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    # At 0 the norm has a kink; 0 is its subgradient of least norm.
+    shape = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
+    length = reshape(ans, shape)
+    flat = equal(length, 0)
+    return reshape(g, shape) * x * where(flat, 0, 1 / where(flat, 1, length))
+
+
+@primitive(_norm_vjp)
+def _norm(x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:
+    return np.sqrt(np.sum(np.square(x), axis=axes, keepdims=keepdims))
+
+
+def norm(x: Any, ord: float | str | None = None, axis: Axes | None = None, keepdims: bool = False) -> Any:
+    """The length of vectors along an axis, or the Frobenius norm of matrices or of the whole array.
+
+    ord: None, 2 or "fro" for the root of the sum of squares; 1, inf or another p for vectors.
+    The gradient at 0 is 0. Raises ShapeError for a matrix norm other than Frobenius.
+
+    >>> norm(np.array([3.0, 4.0])).item()
+    5.0
+    """
+    axes = normalise_axes("norm", axis, ndim(x))
+    if ord is None or (ord == "fro" and len(axes) == 2) or (ord == 2 and len(axes) == 1):
+        return _norm(x, axes=axes, keepdims=keepdims)
+    if isinstance(ord, str) or len(axes) != 1:
+        raise ShapeError(
+            f"norm: ord={ord!r} over {len(axes)} axes is not offered; matrices have the Frobenius norm "
+            "(ord=None or 'fro'), single axes any p"
+        )
+    if ord == np.inf:
+        return max(abs(x), axes, keepdims)
+    if ord == 1:
+        return sum(abs(x), axes, keepdims)
+    return power(sum(power(abs(x), ord), axes, keepdims), 1.0 / ord)
+
+
+def _inv_vjp(g: Any, ans: Any, x: Any) -> Any:
+    turned = _turned(ans)
+    return -matmul(matmul(turned, g), turned)
+
+
+@primitive(_inv_vjp)
+def inv(x: Any) -> Any:
+    """The inverse of a matrix, or of each matrix of a stack.
+
+    Raises ShapeError for a singular matrix, or one that is not square.
+
+    >>> inv(np.array([[2.0, 0.0], [0.0, 4.0]]))
+    array([[0.5 , 0.  ],
+           [0.  , 0.25]])
+    """
+    return np.linalg.inv(x)
+
+
+def _solve_vjp_a(g: Any, ans: Any, a: Any, b: Any) -> Any:
+    back = solve(_turned(a), g)
+    if b.ndim == 1:
+        return -expand_dims(back, -1) * expand_dims(ans, -2)
+    return -matmul(back, _turned(ans))
+
+
+@primitive(_solve_vjp_a, lambda g, ans, a, b: solve(_turned(a), g), broadcasts=True)
+def solve(a: Any, b: Any) -> Any:
+    """The x with a @ x = b; b is one vector (n,) or a matrix of columns, a one matrix or a stack.
+
+    Raises ShapeError for a singular matrix, or shapes that do not fit.
+
+    >>> solve(np.array([[2.0, 0.0], [0.0, 4.0]]), np.array([2.0, 2.0]))
+    array([1. , 0.5])
+    """
+    b = np.asarray(b)
+    if b.ndim == 1:
+        return np.linalg.solve(a, b[:, None])[..., 0]
+    return np.linalg.solve(a, b)

@@ -1,0 +1,341 @@
+"""Gradients of functions and of recorded results: grad, value_and_grad, vjp, jvp, jacobian, hvp, checkpoint.
+
+All of them walk the one graph with the one set of rules. `jvp` is the transpose of the transpose: the
+gradient of a vjp with respect to its cotangent.
+
+A transform called while another differentiates the code around it records its own gradients, so transforms
+nest without further ado: `value_and_grad` of a function that calls `value_and_grad` is a second derivative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tensorgrad import tree
+from tensorgrad.errors import GraphError, ShapeError
+from tensorgrad.graph import Node, backpropagate, configure, context
+from tensorgrad.op import Op, Rule, make_callable
+from tensorgrad.ops import reshape, stack
+from tensorgrad.random import DrawLog
+from tensorgrad.tensor import Tensor, seed_of, tensor
+
+__all__ = ["checkpoint", "custom_vjp", "grad", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"]
+
+
+def grad(
+    output: Tensor, inputs: Sequence[Tensor], grad_output: Any = None, create_graph: bool = False
+) -> list[Any]:
+    """The gradients of a result with respect to any Tensors of its graph, intermediate ones included.
+
+    output: one number, or any shape with a cotangent `grad_output` of that shape.
+    inputs: a sequence of Tensors that require a gradient. One that `output` does not depend on gets zeros.
+    Returns an ndarray for each input, in its shape and dtype; with `create_graph` Tensors that can be
+    differentiated again. Leaves `x.grad` alone.
+    Raises GraphError for an output or input without gradient, ShapeError for a wrong cotangent.
+
+    >>> import tensorgrad as tg
+    >>> x = tg.tensor(3.0, requires_grad=True)
+    >>> h = x * x
+    >>> tg.grad(h * 2, [h, x])
+    [array(2.), array(12.)]
+    """
+    if isinstance(inputs, Node):
+        raise GraphError("grad: inputs is a list of Tensors; write tg.grad(loss, [x])")
+    for number, x in enumerate(inputs):
+        if not isinstance(x, Node) or not x.requires_grad:
+            what = x.describe() if isinstance(x, Node) else repr(x)
+            raise GraphError(f"grad: input {number} ({what}) does not require a gradient")
+    if create_graph and isinstance(grad_output, Node):
+        if grad_output._value.shape != output._value.shape:
+            raise ShapeError(
+                f"a cotangent of shape {grad_output._value.shape} does not fit {output.describe()}"
+            )
+        seed: Any = grad_output
+    else:
+        seed = seed_of(output, grad_output)
+        if create_graph:
+            seed = Tensor(seed)
+    found = backpropagate([(output, seed)], inputs, create_graph)
+    return [_result(found.get(x.index), x, create_graph) for x in inputs]
+
+
+def _result(g: Any, x: Tensor, create_graph: bool) -> Any:
+    if create_graph:
+        return g if isinstance(g, Node) else Tensor(np.zeros(x._value.shape, x._value.dtype))
+    # A copy, because contributions may be views of one another.
+    return np.array(g) if g is not None else np.zeros(x._value.shape, x._value.dtype)
+
+
+def _as_input(leaf: Any) -> Tensor:
+    """A leaf of a differentiated argument as a Tensor that requires a gradient."""
+    if isinstance(leaf, Tensor):
+        return leaf if leaf.requires_grad else Tensor(leaf._value, True, leaf.name)
+    return tensor(leaf, requires_grad=True, dtype=float if type(leaf) is int else None)
+
+
+def _scalar(output: Any, what: str) -> Tensor:
+    if not isinstance(output, Tensor) or output.size != 1:
+        shape = getattr(output, "shape", type(output).__name__)
+        raise ShapeError(f"{what}: the function must return one number as a Tensor, not {shape}")
+    return output
+
+
+def value_and_grad(fn: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
+    """A function that gives the value of `fn` and its gradient in the first argument.
+
+    fn: `(params, *data) -> loss`, or `-> (loss, aux)` with `has_aux`. `params` is any tree of arrays and
+    Tensors, or a Module.
+    Returns `(params, *data) -> (loss, grads)`, or `((loss, aux), grads)`: grads has the structure of
+    `params`, with ndarrays as leaves (a dict by parameter name for a Module). When the code around is
+    itself being differentiated, grads holds Tensors.
+    Raises ShapeError when `fn` does not return one number.
+
+    >>> import tensorgrad as tg
+    >>> loss, grads = tg.value_and_grad(lambda p: (p["w"] * p["w"]).sum())({"w": np.array([1.0, 2.0])})
+    >>> grads
+    {'w': array([2., 4.])}
+    """
+
+    def differentiated(params: Any, *data: Any, **options: Any) -> Any:
+        nested = context().nested
+        leaves, structure = tree.flatten(params)
+        inputs = [_as_input(leaf) for leaf in leaves]
+        with configure(nested=True, recording=True):
+            out = fn(tree.unflatten(structure, list(inputs)), *data, **options)
+        loss = _scalar(out[0] if has_aux else out, "value_and_grad")
+        grads = (
+            grad(loss, inputs, create_graph=nested)
+            if loss.requires_grad
+            else [_result(None, x, nested) for x in inputs]
+        )
+        names = structure.keys if hasattr(params, "named_parameters") else None
+        return out, dict(zip(names, grads, strict=True)) if names else tree.unflatten(structure, grads)
+
+    return differentiated
+
+
+def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
+    """The value of `fn` and the function that pulls a cotangent of it back to the arguments.
+
+    fn: `(*arrays) -> Tensor`. Returns `(out, pull)`; `pull(g)` gives a tuple with a gradient for each
+    argument, as ndarrays, or as Tensors that can be differentiated when `g` is a Tensor with gradient.
+
+    >>> import tensorgrad as tg
+    >>> out, pull = tg.vjp(tg.sin, np.array(0.0))
+    >>> pull(2.0)
+    (array(2.),)
+    """
+    nested = context().nested
+    inputs = [_as_input(x) for x in primals]
+    with configure(nested=True, recording=True):
+        out = fn(*inputs)
+    if not isinstance(out, Tensor):
+        raise GraphError(f"vjp: the function must return one Tensor, not {type(out).__name__}")
+
+    def pull(g: Any) -> tuple[Any, ...]:
+        again = nested or (isinstance(g, Node) and g.requires_grad)
+        if not out.requires_grad:
+            return tuple(_result(None, x, again) for x in inputs)
+        return tuple(grad(out, inputs, g, create_graph=again))
+
+    return out, pull
+
+
+def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """The value of `fn` and its directional derivative along `tangents`.
+
+    fn: `(*arrays) -> Tensor`. primals, tangents: sequences of equal length and shapes.
+    Returns `(out, tangent)`; the tangent is an ndarray, or a Tensor inside another transform.
+    Raises ShapeError when a tangent does not have the shape of its primal.
+
+    >>> import tensorgrad as tg
+    >>> tg.jvp(tg.square, [np.array(3.0)], [np.array(1.0)])[1]
+    array(6.)
+    """
+    if len(primals) != len(tangents):
+        raise ShapeError(f"jvp: {len(primals)} primals but {len(tangents)} tangents")
+    for number, (x, v) in enumerate(zip(primals, tangents, strict=True)):
+        if np.shape(x) != np.shape(v):
+            raise ShapeError(
+                f"jvp: tangent {number} has shape {np.shape(v)}, its primal has shape {np.shape(x)}"
+            )
+    nested = context().nested
+    out, pull = vjp(fn, *primals)
+    # The pull-back is linear in its cotangent: where it is taken does not matter.
+    cotangent = Tensor(np.zeros(out.shape, out.dtype), requires_grad=True)
+    pulled = pull(cotangent)
+    pairs = [
+        (p, v if isinstance(v, Node) else np.asarray(v, p.dtype))
+        for p, v in zip(pulled, tangents, strict=True)
+        if p.requires_grad
+    ]
+    if not pairs:
+        return out, _result(None, out, nested)
+    with configure(recording=True):
+        total = sum((p * v).sum() for p, v in pairs)
+    return out, grad(total, [cotangent], create_graph=nested)[0]
+
+
+def jacobian(fn: Callable[[Any], Any], x: Any) -> Any:
+    """All derivatives of all elements of `fn(x)`: shape of the result, then shape of x.
+
+    One backward walk for each element of the result; the graph is recorded once. An ndarray, or a Tensor
+    inside another transform.
+
+    >>> import tensorgrad as tg
+    >>> tg.jacobian(tg.square, np.array([1.0, 2.0]))
+    array([[2., 0.],
+           [0., 4.]])
+    """
+    out, pull = vjp(fn, x)
+    basis = np.eye(out.size, dtype=out.dtype).reshape(out.size, *out.shape)
+    shape = (*out.shape, *np.shape(x))
+    if not out.size:
+        return np.zeros(shape, out.dtype)
+    return reshape(stack([pull(row)[0] for row in basis]), shape)
+
+
+def hvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, ...]:
+    """The Hessian of a scalar function times a vector, without forming the Hessian.
+
+    fn: `(*arrays) -> one number`. primals, tangents: sequences of equal length and shapes.
+    Returns an ndarray for each primal.
+
+    >>> import tensorgrad as tg
+    >>> tg.hvp(lambda x: (x**3).sum(), [np.array([2.0])], [np.array([1.0])])
+    (array([12.]),)
+    """
+    nested = context().nested
+    inputs = [_as_input(x) for x in primals]
+    with configure(nested=True, recording=True):
+        loss = _scalar(fn(*inputs), "hvp")
+        if not loss.requires_grad:
+            return tuple(_result(None, x, nested) for x in inputs)
+        first = grad(loss, inputs, create_graph=True)
+        pairs = [(g, v) for g, v in zip(first, tangents, strict=True) if g.requires_grad]
+        if not pairs:
+            return tuple(_result(None, x, nested) for x in inputs)
+        slope = sum((g * v).sum() for g, v in pairs)
+    return tuple(grad(slope, inputs, create_graph=nested))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Recomputing instead of storing
+# ---------------------------------------------------------------------------------------------------------
+def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """`fn(*args, **kwargs)` that keeps only its results; the backward walk runs `fn` again for the rest.
+
+    fn: from trees to a tree of Tensors, the same each time it is called with the same arguments; dropout
+    inside draws the same numbers again. Tensors that `fn` takes from elsewhere (a Module's parameters)
+    get their gradients too. Gradients equal those without checkpointing to the last bit.
+    Raises GraphError in the backward walk when running `fn` again gives something else.
+    Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost" (2016), section 3.
+
+    >>> import tensorgrad as tg
+    >>> x = tg.tensor(2.0, requires_grad=True)
+    >>> tg.grad(tg.checkpoint(lambda x: tg.exp(x * x), x), [x])[0].round(3)
+    218.393
+    """
+    now = context()
+    if not now.recording:
+        return fn(*args, **kwargs)
+    log = DrawLog(outer=now.draws)
+    with configure(recording=False, draws=log):
+        out = fn(*args, **kwargs)
+    leaves, structure = tree.flatten(out)
+    inputs = tuple(x for x in tree.leaves((args, kwargs)) if isinstance(x, Tensor))
+    if not log.live:
+        return out
+    piece = _Piece(fn, args, kwargs, now.scope, log, [x._value for x in inputs], inputs)
+    results = []
+    for position, leaf in enumerate(leaves):
+        if isinstance(leaf, Tensor) and not leaf.requires_grad and leaf.dtype.kind in "fc":
+            leaf = Tensor.computed(
+                leaf._value, _CHECKPOINT, inputs, tuple(piece.values), [], {"piece": piece}, now.scope
+            )
+            piece.outputs.append((position, leaf.index, leaf._value))
+        results.append(leaf)
+    return tree.unflatten(structure, results)
+
+
+class _Piece:
+    """A checkpointed call: what is needed to run it again. Refers to inputs only, never to its results."""
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        scope: str,
+        log: DrawLog,
+        values: list[Any],
+        inputs: tuple[Tensor, ...],
+    ) -> None:
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.scope = scope
+        self.log = log
+        self.values = values
+        self.inputs = inputs
+        self.outputs: list[tuple[int, int, Any]] = []
+
+    def run_again(self) -> list[tuple[int, Node]]:
+        """The outputs' numbers with the nodes of a fresh recording."""
+        for x, value in zip(self.inputs, self.values, strict=True):
+            if x._value is not value:
+                raise GraphError(
+                    f"checkpoint: the {x.describe()} was given a new value between forward and backward, "
+                    "so the forward cannot be run again"
+                )
+        with configure(recording=True, scope=self.scope, draws=self.log.replay()):
+            leaves = tree.leaves(self.fn(*self.args, **self.kwargs))
+        pairs = []
+        for position, index, value in self.outputs:
+            again = leaves[position] if position < len(leaves) else None
+            if not isinstance(again, Tensor) or not np.array_equal(again._value, value, equal_nan=True):
+                raise GraphError(
+                    f"checkpoint: output {position} was different when {getattr(self.fn, '__name__', self.fn)} "
+                    "was run again; it must give the same for the same arguments (random numbers through "
+                    "tg.manual_seed or nn.Dropout are repeated; parameters must not change before backward)"
+                )
+            pairs.append((index, again))
+        return pairs
+
+
+_CHECKPOINT = Op("checkpoint", lambda *args, **params: None, expand=lambda node: node.params["piece"].run_again())
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Gradients of your own
+# ---------------------------------------------------------------------------------------------------------
+def custom_vjp(forward: Callable[..., Any], backward: Rule) -> Callable[..., Any]:
+    """A function with a gradient rule of your own, for all its operands at once.
+
+    forward: `(*arrays, **params) -> array`, in NumPy.
+    backward: `(g, ans, *operands, **params) -> tuple` with a cotangent, or None, for each operand. Written
+        with tensorgrad's operations it can be differentiated again.
+    Returns a function of arrays and Tensors. A cotangent of the wrong shape raises ShapeError in the
+    backward walk.
+
+    >>> import tensorgrad as tg
+    >>> gentle = tg.custom_vjp(lambda x: x, lambda g, ans, x: (tg.clip(g, -1.0, 1.0),))
+    >>> x = tg.tensor(1.0, requires_grad=True)
+    >>> tg.grad(gentle(x) * 100, [x])
+    [array(1.)]
+    """
+    name = getattr(forward, "__name__", "custom").replace("<lambda>", "custom")
+
+    def checked(g: Any, ans: Any, *operands: Any, **params: Any) -> tuple[Any, ...]:
+        cotangents = backward(g, ans, *operands, **params)
+        if not isinstance(cotangents, tuple) or len(cotangents) != len(operands):
+            raise GraphError(
+                f"custom_vjp: the backward of {name} must return a tuple with one cotangent for each of its "
+                f"{len(operands)} operands (None where there is none)"
+            )
+        return cotangents
+
+    return make_callable(Op(name, forward, checked, joint=True))
