@@ -17,6 +17,7 @@ from tensorgrad.errors import (
 )
 from tensorgrad.functional import (
     binary_cross_entropy,
+    binary_cross_entropy_with_logits,
     cross_entropy,
     dropout,
     layer_norm,
@@ -26,65 +27,58 @@ from tensorgrad.functional import (
     softmax,
 )
 from tensorgrad.op import defop
+from tensorgrad.ops import *  # noqa: F403 - every operation is public here
 from tensorgrad.ops import linalg
-from tensorgrad.ops.elementwise import (
-    abs,
-    add,
-    astype,
-    clip,
-    cos,
-    divide,
-    equal,
-    exp,
-    expm1,
-    greater,
-    greater_equal,
-    isfinite,
-    less,
-    less_equal,
-    log,
-    log1p,
-    logical_and,
-    logical_not,
-    logical_or,
-    maximum,
-    minimum,
-    multiply,
-    negative,
-    not_equal,
-    power,
-    reciprocal,
-    relu,
-    sigmoid,
-    sign,
-    sin,
-    softplus,
-    sqrt,
-    square,
-    subtract,
-    tanh,
-    where,
-)
-from tensorgrad.ops.index import getitem, index_add, index_update, take, take_along_axis
-from tensorgrad.ops.linalg import dot, einsum, matmul, outer, trace
-from tensorgrad.ops.reduce import cumsum, logsumexp, max, mean, min, prod, std, sum, var
-from tensorgrad.ops.shape import (
-    broadcast_to,
-    concatenate,
-    expand_dims,
-    flip,
-    pad,
-    reshape,
-    roll,
-    split,
-    squeeze,
-    stack,
-    swapaxes,
-    transpose,
-)
 from tensorgrad.random import manual_seed
 from tensorgrad.recording import detect_anomaly, enable_grad, is_recording, label, no_grad, scope
 from tensorgrad.tensor import Tensor, from_dlpack, tensor
 from tensorgrad.transforms import checkpoint, custom_vjp, grad, hvp, jacobian, jvp, value_and_grad, vjp
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AnomalyError",
+    "CheckpointError",
+    "DtypeError",
+    "GradientError",
+    "GraphError",
+    "ShapeError",
+    "Tensor",
+    "TensorgradError",
+    "UserError",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "checkpoint",
+    "cross_entropy",
+    "custom_vjp",
+    "defop",
+    "detect_anomaly",
+    "dropout",
+    "enable_grad",
+    "from_dlpack",
+    "functional",
+    "grad",
+    "gradcheck",
+    "hvp",
+    "is_recording",
+    "jacobian",
+    "jvp",
+    "label",
+    "layer_norm",
+    "linalg",
+    "log_softmax",
+    "manual_seed",
+    "mse",
+    "nn",
+    "no_grad",
+    "one_hot",
+    "ops",
+    "optim",
+    "scope",
+    "softmax",
+    "tensor",
+    "tree",
+    "value_and_grad",
+    "vjp",
+]
+__all__ += ops.__all__

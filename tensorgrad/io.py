@@ -279,10 +279,14 @@ def _like(template: Any, value: Any) -> Any:
     if isinstance(template, dict):
         return {key: _like(item, value[key]) for key, item in template.items()}
     if isinstance(template, np.ndarray):
-        array = np.array(value, dtype=template.dtype)
+        array = np.array([_like(0, item) for item in value], dtype=template.dtype)
+        # NumPy takes longer ones without a word.
         if array.shape != template.shape:
             raise ValueError(f"an array has shape {array.shape} where {template.shape} is needed")
         return array
     if type(value) is not type(template):
         raise TypeError(f"found {value!r} where {type(template).__name__} is needed")
+    # NumPy 1 wraps what is out of range.
+    if isinstance(value, int) and not 0 <= value < 2**128:
+        raise ValueError(f"{value} is out of range")
     return value

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from functools import partial, update_wrapper
 from typing import Any
 
-from tensorgrad.errors import operand_error
+from tensorgrad.errors import GraphError, operand_error
 from tensorgrad.graph import Operand, context
 
 __all__ = ["Op", "Rule", "Variadic", "binary", "defop", "nondifferentiable", "primitive", "registry", "unary"]
@@ -37,7 +37,8 @@ class Op:
         that returns the cotangents of all operands.
     broadcasts: whether operands broadcast against each other, so that cotangents may need summing.
     differentiable: whether the result can carry a gradient at all.
-    expand: for a node that stands for a recomputed piece of graph, `node -> [(number of an output, its new node), ...]`.
+    expand: for a node that stands for a piece of graph to recompute, the function that does so:
+        `node -> [(number of an output, its new node), ...]`.
     """
 
     __slots__ = ("broadcasts", "differentiable", "expand", "forward", "joint", "name", "vjps")
@@ -60,6 +61,13 @@ class Op:
         self.broadcasts = broadcasts
         self.differentiable = differentiable
         self.expand = expand
+
+    def missing_rule(self, argnum: int) -> GraphError:
+        """The error for an operand that needs a gradient but was given no rule."""
+        return GraphError(
+            f"{self.name} has gradient rules for {len(self.vjps)} operands, but operand {argnum} needs a "
+            "gradient; give one rule for each operand, None where there is no gradient"
+        )
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -97,7 +105,7 @@ def make_callable(op: Op) -> Callable[..., Any]:
 
 
 def primitive(
-    *vjps: Rule | None, name: str | None = None, **options: Any
+    *vjps: Rule | Variadic | None, name: str | None = None, **options: Any
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorator: make a NumPy function an operation with one gradient rule for each operand.
 

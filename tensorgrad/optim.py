@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -108,7 +107,7 @@ class SGD(Optimiser):
     Tensor([0.5], requires_grad=True)
     """
 
-    slots = ("velocity",)
+    slots: tuple[str, ...] = ("velocity",)
 
     def __init__(
         self,
@@ -203,7 +202,10 @@ class Adam(Optimiser):
         weight_decay: float = 0.0,
     ) -> None:
         owner = type(self).__name__
-        self.betas = (_number(owner, "beta1", betas[0], high=1.0), _number(owner, "beta2", betas[1], high=1.0))
+        self.betas = (
+            _number(owner, "beta1", betas[0], high=1.0),
+            _number(owner, "beta2", betas[1], high=1.0),
+        )
         self.eps = _number(owner, "eps", eps)
         self.weight_decay = _number(owner, "weight_decay", weight_decay)
         super().__init__(parameters, lr)

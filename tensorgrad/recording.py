@@ -38,7 +38,7 @@ def is_recording() -> bool:
     return context().recording
 
 
-class scope(configure):
+class scope(configure):  # noqa: N801 - read as a verb, like every context manager
     """Context manager: name the place where operations run; scopes nest as "encoder/t=3".
 
     Errors, anomalies and drawings show it. A timestep is always named "t=<number>".

@@ -93,7 +93,9 @@ class Tensor(Node):
     @data.setter
     def data(self, value: Any) -> None:
         if self.op is not None:
-            raise GraphError(f"data of the {self.describe()} is computed; only leaves can be given new values")
+            raise GraphError(
+                f"data of the {self.describe()} is computed; only leaves can be given new values"
+            )
         array = np.array(value._value if isinstance(value, Node) else value, dtype=self.dtype)
         if array.shape != self.shape:
             raise ShapeError(f"data of the {self.describe()} cannot become an array of shape {array.shape}")

@@ -26,7 +26,7 @@ __all__ = ["checkpoint", "custom_vjp", "grad", "hvp", "jacobian", "jvp", "value_
 
 
 def grad(
-    output: Tensor, inputs: Sequence[Tensor], grad_output: Any = None, create_graph: bool = False
+    output: Tensor, inputs: Sequence[Tensor] | Tensor, grad_output: Any = None, create_graph: bool = False
 ) -> list[Any]:
     """The gradients of a result with respect to any Tensors of its graph, intermediate ones included.
 
@@ -293,20 +293,23 @@ class _Piece:
                 )
         with configure(recording=True, scope=self.scope, draws=self.log.replay()):
             leaves = tree.leaves(self.fn(*self.args, **self.kwargs))
-        pairs = []
+        pairs: list[tuple[int, Node]] = []
         for position, index, value in self.outputs:
             again = leaves[position] if position < len(leaves) else None
             if not isinstance(again, Tensor) or not np.array_equal(again._value, value, equal_nan=True):
+                name = getattr(self.fn, "__name__", repr(self.fn))
                 raise GraphError(
-                    f"checkpoint: output {position} was different when {getattr(self.fn, '__name__', self.fn)} "
-                    "was run again; it must give the same for the same arguments (random numbers through "
-                    "tg.manual_seed or nn.Dropout are repeated; parameters must not change before backward)"
+                    f"checkpoint: output {position} was different when {name} was run again; it must give "
+                    "the same for the same arguments (random numbers through tg.manual_seed or nn.Dropout "
+                    "are repeated; parameters must not change before backward)"
                 )
             pairs.append((index, again))
         return pairs
 
 
-_CHECKPOINT = Op("checkpoint", lambda *args, **params: None, expand=lambda node: node.params["piece"].run_again())
+_CHECKPOINT = Op(
+    "checkpoint", lambda *args, **params: None, expand=lambda node: node.params["piece"].run_again()
+)
 
 
 # ---------------------------------------------------------------------------------------------------------

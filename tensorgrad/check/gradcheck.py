@@ -29,7 +29,7 @@ class GradcheckRow(NamedTuple):
 
 
 def norm_error(a: Any, b: Any) -> float:
-    """||a - b|| / max(||a||, ||b||), 0 for two zero arrays; infinite where shapes differ or values are not finite.
+    """||a - b|| / max(||a||, ||b||); 0 for two zero arrays, infinite for other shapes or values not finite.
 
     >>> norm_error([3.0, 4.0], [3.0, 4.0])
     0.0
@@ -129,7 +129,9 @@ def gradcheck(
 
         def along(params: list[Any]) -> Any:
             gs = slopes(params, True)
-            return sum(((g * v).sum() for g, v in zip(gs, directions, strict=True)), start=Tensor(np.zeros(())))
+            return sum(
+                ((g * v).sum() for g, v in zip(gs, directions, strict=True)), start=Tensor(np.zeros(()))
+            )
 
         def along_value() -> float:
             gs = slopes(fresh(), False)
@@ -144,7 +146,9 @@ def gradcheck(
             f"error {row.error:.3g}"
             for row in bad
         )
-        raise GradientError(f"gradcheck: gradients differ from central differences by more than {tolerance}\n{lines}")
+        raise GradientError(
+            f"gradcheck: gradients differ from central differences by more than {tolerance}\n{lines}"
+        )
     return rows
 
 

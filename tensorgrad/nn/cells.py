@@ -56,8 +56,8 @@ class _Cell(Module):
         """The state before the first step, zeros, for an input (B, D) or (D,)."""
         return np.zeros((*x.shape[:-1], self.hidden_size), self.weight_hh.dtype)
 
-    def project(self, x: Any, h: Any) -> tuple[Any, Any]:
-        """The input's and the state's share of the pre-activations. Raises ShapeError for wrong sizes."""
+    def check(self, x: Any, h: Any) -> None:
+        """Raise ShapeError unless input and state have this cell's sizes and the same batch."""
         if x.shape[-1:] != (self.input_size,) or h.shape != (*x.shape[:-1], self.hidden_size):
             scope = context().scope
             raise ShapeError(
@@ -65,9 +65,22 @@ class _Cell(Module):
                 f"{self.input_size}) and a state (B, {self.hidden_size}) of the same B, but the input has "
                 f"shape {tuple(x.shape)} and the state {tuple(h.shape)}"
             )
-        if self.bias_ih is None:
-            return linear(x, self.weight_ih), linear(h, self.weight_hh)
-        return linear(x, self.weight_ih, self.bias_ih), linear(h, self.weight_hh, self.bias_hh)
+
+    def from_input(self, x: Any) -> Any:
+        """The input's share of the pre-activations of all gates."""
+        return linear(x, self.weight_ih) if self.bias_ih is None else linear(x, self.weight_ih, self.bias_ih)
+
+    def from_state(self, h: Any) -> Any:
+        """The state's share of the pre-activations of all gates."""
+        return linear(h, self.weight_hh) if self.bias_hh is None else linear(h, self.weight_hh, self.bias_hh)
+
+    def preactivation(self, x: Any, h: Any) -> Any:
+        """The pre-activations of all gates. Raises ShapeError for wrong sizes."""
+        self.check(x, h)
+        start = self.from_input(x)
+        if self.bias_hh is None:
+            return label(start + self.from_state(h), "a")
+        return label(linear(h, self.weight_hh, self.bias_hh, start), "a")
 
     def extra_repr(self) -> str:
         bias = "" if self.bias_ih is not None else ", bias=False"
@@ -105,9 +118,9 @@ class RNNCell(_Cell):
         self.nonlinearity = nonlinearity
 
     def forward(self, x: Any, state: Any = None) -> tuple[Any, Any]:
-        from_x, from_h = self.project(x, self.initial_state(x) if state is None else state)
+        a = self.preactivation(x, self.initial_state(x) if state is None else state)
         activate: Callable[[Any], Any] = tanh if self.nonlinearity == "tanh" else relu
-        h = label(activate(label(from_x + from_h, "a")), "h")
+        h = label(activate(a), "h")
         return h, h
 
 
@@ -138,8 +151,7 @@ class LSTMCell(_Cell):
 
     def forward(self, x: Any, state: Any = None) -> tuple[Any, Any]:
         h, c = self.initial_state(x) if state is None else state
-        from_x, from_h = self.project(x, h)
-        a = label(from_x + from_h, "a")
+        a = self.preactivation(x, h)
         H = self.hidden_size
         i = label(sigmoid(a[..., :H]), "i")
         f = label(sigmoid(a[..., H : 2 * H]), "f")
@@ -172,7 +184,8 @@ class GRUCell(_Cell):
 
     def forward(self, x: Any, state: Any = None) -> tuple[Any, Any]:
         h = self.initial_state(x) if state is None else state
-        from_x, from_h = self.project(x, h)
+        self.check(x, h)
+        from_x, from_h = self.from_input(x), self.from_state(h)
         H = self.hidden_size
         r = label(sigmoid(from_x[..., :H] + from_h[..., :H]), "r")
         z = label(sigmoid(from_x[..., H : 2 * H] + from_h[..., H : 2 * H]), "z")

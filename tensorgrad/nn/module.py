@@ -106,7 +106,9 @@ class Module:
         """
         mine = dict(_members(self, "", Parameter))
         problems = [f"missing {name!r} of shape {p.shape}" for name, p in mine.items() if name not in state]
-        problems += [f"unexpected {name!r} of shape {np.shape(v)}" for name, v in state.items() if name not in mine]
+        problems += [
+            f"unexpected {name!r} of shape {np.shape(v)}" for name, v in state.items() if name not in mine
+        ]
         problems += [
             f"{name!r} should have shape {p.shape} but has {np.shape(state[name])}"
             for name, p in mine.items()

@@ -26,13 +26,13 @@ def _split(index: Any) -> tuple[Template, list[Any]]:
     template: list[Any] = []
     arrays: list[Any] = []
     for part in index if isinstance(index, tuple) else (index,):
-        if part is None or part is Ellipsis or isinstance(part, (slice, int, np.integer)):
-            # bool is an int to Python, but a mask of no axes to NumPy.
-            if not isinstance(part, bool):
-                template.append(part)
-                continue
-        template.append(_ARRAY)
-        arrays.append(part if isinstance(part, (Operand, np.ndarray)) else _index_array(part))
+        # bool is an int to Python, but a mask of no axes to NumPy.
+        number = isinstance(part, (int, np.integer)) and not isinstance(part, bool)
+        if number or part is None or part is Ellipsis or isinstance(part, slice):
+            template.append(part)
+        else:
+            template.append(_ARRAY)
+            arrays.append(part if isinstance(part, (Operand, np.ndarray)) else _index_array(part))
     return tuple(template), arrays
 
 

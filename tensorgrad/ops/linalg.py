@@ -86,36 +86,44 @@ def matmul(a: Any, b: Any) -> Any:
     >>> matmul(np.ones((2, 3)), np.ones(3))
     array([3., 3.])
     """
+    if a.__class__ is np.ndarray and a.ndim > 2 and b.ndim == 2:
+        # One product over all rows instead of one for each matrix of the stack.
+        return np.dot(_rows(a), b).reshape(*a.shape[:-1], b.shape[-1])
     return np.matmul(a, b)
 
 
-def _linear_vjp_x(g: Any, ans: Any, x: Any, weight: Any, *bias: Any) -> Any:
+def _linear_vjp_x(g: Any, ans: Any, x: Any, weight: Any, *added: Any) -> Any:
     return matmul(g, weight)
 
 
-def _linear_vjp_weight(g: Any, ans: Any, x: Any, weight: Any, *bias: Any) -> Any:
+def _linear_vjp_weight(g: Any, ans: Any, x: Any, weight: Any, *added: Any) -> Any:
     return _product(expand_dims(g, 0), expand_dims(x, 0)) if x.ndim == 1 else _product(g, x)
 
 
-def _linear_vjp_bias(g: Any, ans: Any, x: Any, weight: Any, *bias: Any) -> Any:
+def _linear_vjp_added(g: Any, ans: Any, x: Any, weight: Any, *added: Any) -> Any:
     return g
 
 
-@primitive(_linear_vjp_x, _linear_vjp_weight, _linear_vjp_bias, broadcasts=True)
-def linear(x: Any, weight: Any, bias: Any = None) -> Any:
-    """x @ weight.T + bias, in one operation because every cell is made of it.
+@primitive(_linear_vjp_x, _linear_vjp_weight, _linear_vjp_added, _linear_vjp_added, broadcasts=True)
+def linear(x: Any, weight: Any, bias: Any = None, start: Any = None) -> Any:
+    """start + x @ weight.T + bias, in one operation because every cell is made of it.
 
-    x (..., D), weight (H, D), bias (H,) or none; gives (..., H). Raises ShapeError when they do not fit.
+    x (..., D), weight (H, D), bias (H,) or none, start (..., H) or none; gives (..., H).
+    Raises ShapeError when they do not fit.
 
     >>> linear(np.ones(3), np.ones((2, 3)), np.array([0.0, 1.0]))
     array([3., 4.])
     """
-    out = np.matmul(x, np.transpose(weight))
-    if bias is None:
-        return out
-    if out.dtype == bias.dtype and out.ndim:
-        return np.add(out, bias, out=out)
-    return out + bias
+    # dot is the faster call for matrices; stacks of them are one matrix with more rows.
+    out = x.dot(weight.T) if x.ndim <= 2 else _rows(x).dot(weight.T).reshape(*x.shape[:-1], len(weight))
+    for term in (bias, start):
+        if term is None:
+            continue
+        if out.dtype == term.dtype and out.ndim >= term.ndim and out.ndim:
+            np.add(out, term, out=out)
+        else:
+            out = out + term
+    return out
 
 
 @public

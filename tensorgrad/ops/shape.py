@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -204,7 +205,9 @@ def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> li
     else:
         cuts = [0, *indices_or_sections, n]
     front = (slice(None),) * axis
-    return [x[(*front, slice(a, b))] for a, b in zip(cuts, cuts[1:], strict=False)]
+    # As a variable, because x[*front, ...] is not Python 3.10.
+    parts = [(*front, slice(a, b)) for a, b in pairwise(cuts)]
+    return [x[part] for part in parts]
 
 
 # --- order and edges -------------------------------------------------------------------------------------
@@ -266,6 +269,8 @@ def roll(x: Any, shift: Axes, axis: Axes | None = None) -> Any:
     if axis is None:
         shape = x.shape if hasattr(x, "shape") else np.shape(x)
         return reshape(roll(reshape(x, (-1,)), shift, 0), tuple(shape))
-    axes = tuple(normalise_axis("roll", a, ndim(x)) for a in (axis if isinstance(axis, Sequence) else (axis,)))
+    axes = tuple(
+        normalise_axis("roll", a, ndim(x)) for a in (axis if isinstance(axis, Sequence) else (axis,))
+    )
     shifts = tuple(shift) if isinstance(shift, Sequence) else (shift,) * len(axes)
     return _roll(x, shift=shifts, axes=axes)

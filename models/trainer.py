@@ -1,0 +1,339 @@
+"""Training a character model on a text: one loop for command line, demo, examples and benchmarks.
+
+The loop says nothing and draws nothing: each step is handed to the caller, who shows it, saves, or stops. It
+stands with the models and not in the engine, because what it trains is defined here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import sys
+import time
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tensorgrad import tree
+from tensorgrad.data import Windows, split
+from tensorgrad.errors import CheckpointError, TensorgradError, UserError
+from tensorgrad.io import Checkpoint, check_names, load_checkpoint, rng_state, save_checkpoint, set_rng_state
+from tensorgrad.models.char_lm import CharLM
+from tensorgrad.optim import Adam, clip_grad_norm, exponential
+from tensorgrad.tensor import Tensor
+
+__all__ = ["DivergedError", "Settings", "Step", "Trainer"]
+
+
+class DivergedError(TensorgradError, FloatingPointError):
+    """The loss or a gradient became NaN or infinite; the message says at which step and what may help."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to train. The defaults are those of the tiny Shakespeare figures in the benchmarks.
+
+    Attributes:
+        batch: B, streams of text read side by side.
+        window: T, timesteps that one gradient reaches back over.
+        lr: Adam's learning rate in the first pass over the text.
+        decay: what the learning rate is multiplied by after each pass.
+        clip: the norm that all gradients together are scaled down to; 0 leaves them as they are.
+        valid_fraction: how much of the text, at its end, is held out and evaluated on after each pass.
+        epochs: passes over the text; ignored where `steps` is given.
+        steps: windows to train on.
+
+    Raises:
+        UserError: a number out of its range, or not finite.
+
+    Example:
+        >>> Settings(lr=float("nan"))
+        Traceback (most recent call last):
+        tensorgrad.errors.UserError: the learning rate must be a number above 0, not nan
+    """
+
+    batch: int = 50
+    window: int = 50
+    lr: float = 2e-3
+    decay: float = 0.9
+    clip: float = 5.0
+    valid_fraction: float = 0.1
+    epochs: int = 10
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("batch size", self.batch),
+            ("window length", self.window),
+            ("number of epochs", self.epochs),
+            ("number of steps", 1 if self.steps is None else self.steps),
+        ):
+            if type(value) is not int or value < 1:
+                raise UserError(f"the {name} must be a whole number from 1 up, not {value!r}")
+        for name, number in (("learning rate", self.lr), ("decay of the learning rate", self.decay)):
+            if not 0 < number < math.inf:
+                raise UserError(f"the {name} must be a number above 0, not {number}")
+        if not 0 <= self.clip < math.inf:
+            raise UserError(
+                f"the norm to clip at must be a number above 0, or 0 for no clipping, not {self.clip}"
+            )
+        if not 0 <= self.valid_fraction < 1:
+            raise UserError(f"the fraction held out must be from 0 to below 1, not {self.valid_fraction}")
+
+
+class Step(NamedTuple):
+    """What one step did.
+
+    Attributes:
+        number: steps done so far, this one included.
+        epoch: the pass over the text that it belongs to, from 1.
+        loss: nats per character, before the update.
+        grad_norm: the norm of all gradients together, before clipping.
+        lr: the learning rate of the update.
+        characters: how many characters it learned from, T * B.
+        seconds: the time it took, without validation.
+        validation: nats per character on the text held out, after the last step of each pass; else None.
+    """
+
+    number: int
+    epoch: int
+    loss: float
+    grad_norm: float
+    lr: float
+    characters: int
+    seconds: float
+    validation: float | None
+
+
+class Trainer:
+    """Adam on windows of a text, the state carried from window to window, and resumable to the last bit.
+
+    The gradient stops at the start of each window. The state goes back to zeros where the text starts again.
+
+    Args:
+        model: is trained in place.
+        text: what to learn; every character must be in the model's vocabulary.
+        settings: how to train.
+        seed: for what is drawn on the way, which is the samples.
+
+    Attributes:
+        model, settings: as given.
+        steps: steps done so far.
+        total: steps that the settings ask for.
+        history: the last losses, 100 at most.
+        validation: nats per character on the text held out, when it was last evaluated; None before.
+
+    Raises:
+        UserError: the text is shorter than one window, has characters the model doesn't know, or leaves less
+            than two characters to hold out.
+
+    Example:
+        >>> from tensorgrad.data import Vocabulary
+        >>> text = "to be or not to be " * 20
+        >>> trainer = Trainer(CharLM(Vocabulary(text), hidden=16, seed=0), text, Settings(window=8, batch=4))
+        >>> losses = [step.loss for step in trainer.run()]
+        >>> trainer.total, losses[-1] < losses[0]
+        (100, True)
+    """
+
+    def __init__(self, model: CharLM, text: str, settings: Settings | None = None, seed: int = 0) -> None:
+        self.model = model
+        self.settings = settings or Settings()
+        train, self._held_out = split(model.vocabulary.encode(text), 1 - self.settings.valid_fraction)
+        if self.settings.valid_fraction and len(self._held_out) < 2:
+            raise UserError(
+                f"holding out {self.settings.valid_fraction} of {len(text)} characters leaves "
+                f"{len(self._held_out)} to evaluate on; hold out 0 or more, or give a longer text"
+            )
+        self._windows = Windows(train, self.settings.window, self.settings.batch)
+        self.total = self.settings.steps or self.settings.epochs * self._windows.per_pass
+        self._optimiser = Adam(model.parameters(), self.settings.lr)
+        self._decay = exponential(self.settings.decay)
+        self._state = model.initial_state(self.settings.batch)
+        self._rng = np.random.default_rng(seed)
+        self._crc32 = zlib.crc32(text.encode("utf-8", "surrogatepass"))
+        self.history: deque[float] = deque(maxlen=100)
+        self.validation: float | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps done so far."""
+        return self._windows.position
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Windows in one pass over the text."""
+        return self._windows.per_pass
+
+    def run(self) -> Iterator[Step]:
+        """Step until `total` steps are done.
+
+        Raises:
+            DivergedError: as `step` does.
+        """
+        while self.steps < self.total:
+            yield self.step()
+
+    def step(self) -> Step:
+        """Learn from the next window.
+
+        Raises:
+            DivergedError: the loss or the gradient is not finite. The model and everything else are as they
+                were after the step before.
+        """
+        began = time.perf_counter()
+        epoch = self.steps // self._windows.per_pass
+        self._optimiser.lr = self.settings.lr * self._decay(epoch)
+        here = self._windows.state()
+        try:
+            xs, ys, reset = next(self._windows)
+            loss, norm = self._learn(xs, ys, self.model.initial_state(xs.shape[1]) if reset else self._state)
+        except BaseException:
+            # This window has not been learned: what is saved now must go on with it.
+            self._windows.restore(here)
+            raise
+        self.history.append(loss)
+        seconds = time.perf_counter() - began
+
+        pass_ended = self.steps % self._windows.per_pass == 0
+        if pass_ended and len(self._held_out):
+            self.validation = self.model.evaluate(self._held_out)
+        shown = self.validation if pass_ended else None
+        return Step(self.steps, epoch + 1, loss, norm, self._optimiser.lr, xs.size, seconds, shown)
+
+    def _learn(self, xs: np.ndarray, ys: np.ndarray, state: Any) -> tuple[float, float]:
+        """Take one step from `state`; returns the loss and the norm of the gradient before clipping."""
+        self._optimiser.zero_grad()
+        # What overflows shows in the loss and the norm, which are looked at.
+        with np.errstate(over="ignore", invalid="ignore"):
+            result = self.model.loss(xs, ys, state)
+            result.loss.backward()
+            norm = clip_grad_norm(self._optimiser.parameters, self.settings.clip or sys.float_info.max)
+        loss = float(result.loss)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            what = f"the gradient has the norm {norm}" if math.isfinite(loss) else f"the loss is {loss}"
+            clip = (
+                f"clip harder than at {self.settings.clip:g}" if self.settings.clip else "clip the gradient"
+            )
+            raise DivergedError(
+                f"{what} at step {self.steps}: training has diverged; lower the learning rate of "
+                f"{self._optimiser.lr:g}, or {clip}"
+            )
+        self._optimiser.step()
+        self._state = tree.map(Tensor.detach, result.state)
+        return loss, norm
+
+    def sample(self, length: int = 200, temperature: float = 1.0) -> str:
+        """A text of the model as it stands, drawn with the trainer's own generator.
+
+        Args:
+            length: how many characters.
+            temperature: see `CharLM.sample`.
+
+        Raises:
+            UserError: a negative length, a temperature that is negative or not finite.
+        """
+        return "".join(self.model.sample("", length, temperature, self._rng))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything needed to go on bit for bit; `CharLM.load` reads the same file.
+
+        Args:
+            path: the file, replaced whole if it exists.
+
+        Raises:
+            CheckpointError: the place cannot be written; an old file is untouched.
+        """
+        parts = self.model.to_checkpoint()
+        meta = {
+            "settings": dataclasses.asdict(self.settings),
+            "windows": self._windows.state(),
+            "rng": rng_state(self._rng),
+            "validation": self.validation,
+            "text": self._crc32,
+        }
+        arrays = {f"training.{name}": array for name, array in self._arrays().items()}
+        save_checkpoint(path, {**parts.tensors, **arrays}, {**parts.meta, "training": meta})
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {
+            "history": np.array(self.history, np.float64),
+            **{f"state.{k}": leaf.numpy() for k, leaf in enumerate(tree.leaves(self._state))},
+            **{f"optimiser.{name}": array for name, array in self._optimiser.state_dict().items()},
+        }
+
+    @classmethod
+    def resume(
+        cls,
+        path: str | os.PathLike[str],
+        text: str,
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+    ) -> Trainer:
+        """A trainer that goes on, bit for bit, where `save` was called.
+
+        Args:
+            path: the file that `save` wrote.
+            text: the text it was trained on.
+            epochs: a new number of passes to train for altogether; None for the saved goal.
+            steps: a new number of steps to train for altogether; None for the saved goal.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, of another model, without training, or of another
+                text.
+            UserError: a number under 1.
+
+        Example:
+            >>> import tempfile
+            >>> from tensorgrad.data import Vocabulary
+            >>> text = "to be or not to be " * 20
+            >>> trainer = Trainer(CharLM(Vocabulary(text), hidden=8), text, Settings(window=8, batch=4))
+            >>> _ = trainer.step()
+            >>> path = os.path.join(tempfile.mkdtemp(), "half-way.safetensors")
+            >>> trainer.save(path)
+            >>> Trainer.resume(path, text).step().loss == trainer.step().loss
+            True
+        """
+        checkpoint = load_checkpoint(path)
+        model = CharLM.from_checkpoint(checkpoint, str(path))
+        training = checkpoint.meta.get("training")
+        if training is None:
+            raise CheckpointError(
+                f"{path} holds a model without its training; there is nothing to go on with"
+            )
+        try:
+            settings = Settings(**training["settings"])
+            windows, rng, validation, crc32 = (training[k] for k in ("windows", "rng", "validation", "text"))
+        except (KeyError, TypeError, UserError) as error:
+            raise CheckpointError(
+                f"the training in {path} is of another version, or damaged: {error}"
+            ) from error
+        if epochs is not None or steps is not None:
+            epochs = settings.epochs if epochs is None else epochs
+            settings = dataclasses.replace(settings, epochs=epochs, steps=steps)
+        if crc32 != zlib.crc32(text.encode("utf-8", "surrogatepass")):
+            raise CheckpointError(f"{path} was trained on another text; give the same to go on")
+        trainer = cls(model, text, settings)
+        trainer._restore_arrays(checkpoint, f"its training ({path})")
+        trainer._windows.restore(windows)
+        set_rng_state(trainer._rng, rng)
+        trainer.validation = validation
+        return trainer
+
+    def _restore_arrays(self, checkpoint: Checkpoint, what: str) -> None:
+        prefix = "training."
+        found = {k.removeprefix(prefix): a for k, a in checkpoint.tensors.items() if k.startswith(prefix)}
+        # The history alone has no length that is known beforehand.
+        history = found.get("history", np.empty(0))
+        check_names({**self._arrays(), "history": history}, found, what)
+        self.history.extend(history.tolist())
+        leaves, structure = tree.flatten(self._state)
+        self._state = tree.unflatten(structure, [Tensor(found[f"state.{k}"]) for k in range(len(leaves))])
+        self._optimiser.load_state_dict(
+            {k.removeprefix("optimiser."): a for k, a in found.items() if k.startswith("optimiser.")}
+        )

@@ -1,0 +1,28 @@
+"""What every test may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_file() -> Callable[[str], Path]:
+    """Find a file that is not part of the project; the test is skipped where it is absent.
+
+    It is looked for in the folder that TENSORGRAD_SHARED names, and without that in ``shared`` beside the
+    checkout.
+    """
+
+    def find(name: str) -> Path:
+        path = Path(os.environ.get("TENSORGRAD_SHARED") or CHECKOUT.parent / "shared", name)
+        if not path.is_file():
+            pytest.skip(f"{path} is absent and no part of the project (TENSORGRAD_SHARED names the folder)")
+        return path
+
+    return find
