@@ -70,5 +70,5 @@ def operand_error(
     """The error for an operation whose NumPy forward raised: reason inside, place and shapes around it."""
     where = f" in scope {scope!r}" if scope else ""
     given = "".join(f", {key}={value!r}" for key, value in params.items() if value is not None)
-    kind: type[TensorgradError] = DtypeError if isinstance(cause, TypeError) else ShapeError
+    kind: type[TensorgradError] = DtypeError if isinstance(cause, (TypeError, OverflowError)) else ShapeError
     return kind(f"{op}{where}: {cause}. Operands: {describe(operands)}{given}")

@@ -4,21 +4,20 @@ stability or speed asks for it. Class scores ("logits") stand on the last axis u
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from tensorgrad.errors import DtypeError, ShapeError
-from tensorgrad.graph import context
+from tensorgrad.graph import Operand, context
 from tensorgrad.op import primitive
 from tensorgrad.ops import (
-    abs,
-    clip,
     exp,
     expand_dims,
+    less,
     linear,
     log,
-    log1p,
     relu,
     sigmoid,
     softplus,
@@ -54,6 +53,9 @@ __all__ = [
 
 def _shifted(x: Any, axis: int) -> Any:
     """A copy of x less its maximum, at most 0 everywhere; rows of nothing but -inf stay at -inf."""
+    x = np.asarray(x)
+    if x.dtype.kind != "f":
+        x = x.astype(np.float64)
     top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     if not np.isfinite(top).all():
         top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
@@ -122,7 +124,7 @@ def _labels(op: str, labels: Any, V: int, mask: Any = None) -> np.ndarray:
         raise DtypeError(f"{op}: labels must be integers, not {labels.dtype}; use .astype(int)")
     wrong = (labels < 0) | (labels >= V)
     if mask is not None:
-        wrong &= np.broadcast_to(mask != 0, labels.shape)
+        wrong &= mask != 0
     if wrong.any():
         place = tuple(int(i) for i in np.argwhere(wrong)[0])
         at = f" at index {place}" if place else ""
@@ -148,7 +150,8 @@ def _nll_slope_vjp_g(c: Any, ans: Any, g: Any, logits: Any, labels: Any) -> Any:
 def _nll_slope(g: Any, logits: Any, labels: Any) -> Any:
     """(softmax(logits) - one_hot(labels)) * g: an operation of its own because every training step waits
     for it, and in place it takes a third of the time."""
-    p = _softmax_of(logits, -1)
+    # In C order whatever the order of the logits, so that `rows` is a view.
+    p = np.ascontiguousarray(_softmax_of(logits, -1))
     rows = p.reshape(-1, p.shape[-1])
     rows[np.arange(len(rows)), labels.reshape(-1)] -= 1
     p *= g[..., None]
@@ -161,8 +164,19 @@ def _nll(logits: Any, labels: Any) -> Any:
     z = _shifted(logits, -1)
     rows = z.reshape(-1, z.shape[-1])
     picked = rows[np.arange(len(rows)), labels.reshape(-1)].reshape(labels.shape)
-    with np.errstate(divide="ignore"):
-        return np.log(np.sum(np.exp(z, out=z), axis=-1)) - picked
+    total = np.sum(np.exp(z, out=z), axis=-1, keepdims=True)
+    if not total.all():
+        total[total == 0] = 1
+    return np.log(total)[..., 0] - picked
+
+
+def _full(op: str, mask: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """A mask broadcast to the shape of the losses. Raises ShapeError when it does not fit."""
+    mask = np.asarray(mask)
+    try:
+        return np.broadcast_to(mask, shape)
+    except ValueError:
+        raise ShapeError(f"{op}: a mask of shape {mask.shape} does not fit losses {tuple(shape)}") from None
 
 
 def _reduced(op: str, losses: Any, mask: Any, reduction: str) -> Any:
@@ -172,22 +186,18 @@ def _reduced(op: str, losses: Any, mask: Any, reduction: str) -> Any:
     if mask is None:
         if reduction == "none":
             return losses
+        if reduction == "mean" and not losses.size:
+            raise ValueError(f"{op}: losses of shape {losses.shape} have no mean")
         return mean_of(losses) if reduction == "mean" else sum(losses)
-    weights = np.asarray(mask).astype(losses.dtype)
-    try:
-        np.broadcast_to(weights, losses.shape)
-    except ValueError:
-        raise ShapeError(
-            f"{op}: a mask of shape {weights.shape} does not fit losses {losses.shape}"
-        ) from None
+    weights = _full(op, mask, losses.shape).astype(losses.dtype)
     # `where`, because 0 * inf would let a masked element spoil the sum.
-    losses = where(weights != 0, losses * weights, 0)
+    losses = where(weights != 0, losses, 0) * weights
     if reduction == "none":
         return losses
     total = sum(losses)
     if reduction == "sum":
         return total
-    count = np.broadcast_to(weights, losses.shape).sum()
+    count = weights.sum()
     if count == 0:
         raise ValueError(f"{op}: the mask leaves nothing to take the mean of")
     return total / float(count)
@@ -208,7 +218,6 @@ def cross_entropy(
     1.3863
     """
     targets = np.asarray(targets)
-    mask = None if mask is None else np.asarray(mask)
     axis = normalise_axis("cross_entropy", axis, ndim(logits))
     if axis != ndim(logits) - 1:
         logits = _classes_last(logits, axis)
@@ -217,9 +226,11 @@ def cross_entropy(
             f"cross_entropy: targets of shape {targets.shape} do not fit logits of shape "
             f"{tuple(logits.shape)}; expected {tuple(logits.shape[:-1])}{_where()}"
         )
+    if mask is not None:
+        mask = _full("cross_entropy", mask, targets.shape)
     labels = _labels(f"cross_entropy{_where()}", targets, logits.shape[-1], mask)
     if mask is not None:
-        labels = np.where(np.broadcast_to(mask != 0, labels.shape), labels, 0)
+        labels = np.where(mask != 0, labels, 0)
     return _reduced("cross_entropy", _nll(logits, labels), mask, reduction)
 
 
@@ -245,15 +256,20 @@ def binary_cross_entropy_with_logits(
     >>> binary_cross_entropy_with_logits(np.array([0.0, 1e4]), np.array([1.0, 1.0])).round(4)
     0.3466
     """
-    _same_shape("binary_cross_entropy_with_logits", logits, targets)
-    # max(x, 0) - x * target + log(1 + exp(-|x|)) never takes the difference of two large numbers.
-    losses = relu(logits) - logits * targets + log1p(exp(-abs(logits)))
-    return _reduced("binary_cross_entropy_with_logits", losses, mask, reduction)
+    logits, targets = _paired("binary_cross_entropy_with_logits", logits, targets, mask)
+    return _reduced("binary_cross_entropy_with_logits", _binary_nll(logits, targets), mask, reduction)
+
+
+@primitive(lambda g, ans, x, targets: g * (sigmoid(x) - targets), lambda g, ans, x, targets: -g * x)
+def _binary_nll(x: Any, targets: Any) -> Any:
+    # softplus(x) - x * target without the difference of two large numbers.
+    return np.maximum(x, 0) - x * targets + np.log1p(np.exp(-np.abs(x)))
 
 
 def _log_floor(x: Any) -> Any:
     """log(x), at least -100 so that a probability of exactly 0 costs much but not everything."""
-    return clip(log(clip(x, np.exp(-100.0))), -100.0)
+    low = less(x, math.exp(-100.0))
+    return where(low, -100.0, log(where(low, 1.0, x)))
 
 
 def binary_cross_entropy(p: Any, targets: Any, mask: Any = None, reduction: str = "mean") -> Any:
@@ -266,7 +282,7 @@ def binary_cross_entropy(p: Any, targets: Any, mask: Any = None, reduction: str 
     >>> binary_cross_entropy(np.array([0.5]), np.array([1.0])).round(4)
     0.6931
     """
-    _same_shape("binary_cross_entropy", p, targets)
+    p, targets = _paired("binary_cross_entropy", p, targets, mask)
     losses = -(targets * _log_floor(p) + (1 - targets) * _log_floor(1 - p))
     return _reduced("binary_cross_entropy", losses, mask, reduction)
 
@@ -279,16 +295,24 @@ def mse(x: Any, targets: Any, mask: Any = None, reduction: str = "mean") -> Any:
     >>> mse(np.array([1.0, 3.0]), np.array([1.0, 1.0]))
     2.0
     """
-    _same_shape("mse", x, targets)
+    x, targets = _paired("mse", x, targets, mask)
     return _reduced("mse", square(x - targets), mask, reduction)
 
 
-def _same_shape(op: str, x: Any, targets: Any) -> None:
-    if tuple(x.shape) != tuple(np.shape(targets)):
+def _paired(op: str, x: Any, targets: Any, mask: Any) -> tuple[Any, Any]:
+    """Predictions and targets of one shape; what is masked becomes 0, so that even NaN there does no harm."""
+    if not isinstance(targets, Operand):
+        # Data does not widen single precision.
+        targets = np.asarray(targets, x.dtype if x.dtype.kind == "f" else None)
+    if tuple(x.shape) != tuple(targets.shape):
         raise ShapeError(
             f"{op}: predictions of shape {tuple(x.shape)} against targets of shape "
-            f"{tuple(np.shape(targets))}; reshape one to the other"
+            f"{tuple(targets.shape)}; reshape one to the other"
         )
+    if mask is None:
+        return x, targets
+    counts = _full(op, mask, x.shape) != 0
+    return where(counts, x, 0), where(counts, targets, 0)
 
 
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, axis: Any = -1, eps: float = 1e-5) -> Any:
@@ -333,4 +357,4 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, seed: Seed = None) ->
         return x
     keep = draw(as_generator(seed), lambda rng: rng.random(x.shape) >= p)
     scale = 0.0 if p == 1 else 1 / (1 - p)
-    return where(keep, x * scale, 0)
+    return where(keep, x, 0) * scale

@@ -11,7 +11,9 @@ the forward pass therefore cannot disturb the gradients of a graph recorded befo
 
 from __future__ import annotations
 
+import gc
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar, Token
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensorgrad.errors import AnomalyError, GraphError, ShapeError, operand_error
+from tensorgrad.errors import AnomalyError, DtypeError, GraphError, ShapeError, operand_error
 
 if TYPE_CHECKING:
     from tensorgrad.op import Op
@@ -35,12 +37,13 @@ __all__ = [
     "Product",
     "Scatter",
     "backpropagate",
+    "collector_paused",
     "configure",
     "context",
 ]
 
 _numbers = itertools.count()
-_PACKAGE = str(Path(__file__).parent)
+_PACKAGE = str(Path(__file__).parent) + os.sep
 
 
 def _keep_freed_memory() -> None:
@@ -118,6 +121,26 @@ class configure:  # noqa: N801 - read as a verb, like every context manager
         _context.reset(self._tokens.pop())
 
 
+class collector_paused:  # noqa: N801 - read as a verb, like every context manager
+    """Context manager: Python's cyclic garbage collector does not run on its own inside.
+
+    A graph holds no cycles, so the collector never finds anything in it, but goes through all its nodes
+    again and again while it grows: more than half the time of an unrolled RNN at T = 10,000.
+    """
+
+    __slots__ = ("_was_on",)
+
+    def __enter__(self) -> None:
+        self._was_on = gc.isenabled()
+        gc.disable()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._was_on:
+            gc.enable()
+
+
 # ---------------------------------------------------------------------------------------------------------
 # Nodes
 # ---------------------------------------------------------------------------------------------------------
@@ -166,7 +189,7 @@ class Node(Operand):
     hooks: list[Callable[[Any], Any]] | None
     index: int
     line: str
-    live: list[int]
+    live: tuple[int, ...]
     name: str | None
     op: Op | None
     operands: tuple[Any, ...]
@@ -181,23 +204,25 @@ class Node(Operand):
         """Run `op` on the operands' arrays and, where a gradient may be asked for, record it."""
         args = []
         live = []
-        for argnum, operand in enumerate(operands):
-            if isinstance(operand, Node):
-                args.append(operand._value)
-                if operand.requires_grad:
-                    live.append(argnum)
-            else:
-                args.append(as_constant(operand, self._value.dtype))
         now = context()
         try:
+            for argnum, operand in enumerate(operands):
+                if isinstance(operand, Node):
+                    args.append(operand._value)
+                    if operand.requires_grad:
+                        live.append(argnum)
+                else:
+                    args.append(as_constant(operand, self._value.dtype))
             value = op.forward(*args, **params)
-        except (ValueError, TypeError, IndexError, KeyError) as cause:
-            raise operand_error(op.name, args, params, now.scope, cause) from None
+        except (ValueError, TypeError, IndexError, KeyError, OverflowError) as cause:
+            raise operand_error(op.name, operands, params, now.scope, cause) from None
         if value.__class__ is not np.ndarray:
             value = np.asarray(value)
         if live and op.differentiable:
             if now.recording:
-                out = self.result_class.computed(value, op, operands, tuple(args), live, params, now.scope)
+                out = self.result_class.computed(
+                    value, op, operands, tuple(args), tuple(live), params, now.scope
+                )
             else:
                 out = self.result_class(value)
                 if now.draws is not None:
@@ -215,7 +240,7 @@ class Node(Operand):
         op: Op,
         operands: tuple[Any, ...],
         args: tuple[Any, ...],
-        live: list[int],
+        live: tuple[int, ...],
         params: dict[str, Any],
         scope: str,
     ) -> Node:
@@ -240,7 +265,7 @@ class Node(Operand):
         self._value = value
         self.op = None
         self.operands = self.args = ()
-        self.live = _NO_OPERANDS
+        self.live = ()
         self.params = _NO_PARAMS
         self.scope = context().scope
         self.index = next(_numbers)
@@ -263,24 +288,24 @@ class Node(Operand):
         return f"{what}{name} of shape {self._value.shape}{where}{self.line}"
 
 
-_NO_OPERANDS: list[int] = []
 _NO_PARAMS: dict[str, Any] = {}
 
 
 def as_constant(value: Any, like: np.dtype[Any]) -> Any:
     """An operand that is no Node, as an array the graph may keep.
 
-    Python numbers take the dtype of the tensor they meet (a float met by integers is float64). A writeable
-    array is copied: changing it between forward and backward must not change the gradients.
+    Python numbers take the dtype of the tensor they meet (a float met by integers is float64). An array
+    that can still be changed, itself or through another of which it is a view, is copied: changing it
+    between forward and backward must not change the gradients.
     """
-    if isinstance(value, np.ndarray):
-        return value.copy() if value.flags.writeable else value
     kind = type(value)
     if kind is bool or (kind is int and like.kind in "iufc") or (kind is float and like.kind in "fc"):
         return np.asarray(value, None if kind is bool else like)
-    array = np.asarray(value)
+    fixed = kind is np.ndarray and value.base is None and not value.flags.writeable
+    array = value if fixed else np.array(value)
     if array.dtype.kind not in "biufc":
-        raise TypeError(f"an operand must be a number or an array of numbers, not {kind.__name__}")
+        what = f"{kind.__name__} of {array.dtype}" if isinstance(value, np.ndarray) else kind.__name__
+        raise TypeError(f"an operand must be a number or an array of numbers, not {what}")
     return array
 
 
@@ -496,7 +521,7 @@ def backpropagate(
 
     Cotangents live in this call alone, so walking a graph twice gives the same numbers twice.
     """
-    with configure(recording=create_graph):
+    with configure(recording=create_graph), collector_paused():
         return _Walk(wanted, create_graph).run(seeds)
 
 
@@ -519,7 +544,8 @@ class _Walk:
             self.send(node, g)
         # This loop is what every training step waits for: the common case is spelled out in it, and
         # everything else is a call away.
-        heap, nodes, arrived, anomaly = self.heap, self.nodes, self.arrived, self.anomaly
+        heap, nodes, arrived = self.heap, self.nodes, self.arrived
+        anomaly, create_graph = self.anomaly, self.create_graph
         while heap:
             index = -heappop(heap)
             if index < self.stop:
@@ -535,7 +561,7 @@ class _Walk:
                 self.splice(op.expand(node), index, g)
                 continue
             args, operands, params, vjps = node.args, node.operands, node.params, op.vjps
-            if self.create_graph:
+            if create_graph:
                 ans: Any = node
                 values = _recorded_args(node)
             else:
@@ -555,8 +581,15 @@ class _Walk:
                 if share is None:
                     continue
                 arg = args[argnum]
-                if share.shape != arg.shape or share.dtype != arg.dtype or anomaly:
+                try:
+                    fits = share.shape == arg.shape and share.dtype == arg.dtype and not anomaly
+                except AttributeError:
+                    raise op.no_array(argnum, share) from None
+                if not fits:
                     share = self.fit(share, node, argnum)
+                if create_graph and not isinstance(share, Node):
+                    # A rule that isn't written with tensorgrad's operations gives a constant.
+                    share = node.result_class(np.array(share))
                 operand = operands[argnum]
                 number = operand.index
                 if number in arrived:
@@ -598,14 +631,7 @@ class _Walk:
             if g.dtype != node._value.dtype:
                 g = g.astype(node._value.dtype)
         if node.hooks:
-            for hook in node.hooks:
-                changed = hook(g)
-                if changed is not None:
-                    if changed.shape != node._value.shape:
-                        raise ShapeError(
-                            f"a hook on the {node.describe()} returned a gradient of shape {changed.shape}"
-                        )
-                    g, own = changed, False
+            g, own = self.hooked(node, g), False
         if self.wanted is not None:
             if index in self.wanted:
                 self.found[index] = g
@@ -615,6 +641,27 @@ class _Walk:
                 node.grad = g_array if own else np.array(g_array)
             else:
                 node.grad = np.asarray(node.grad + g_array)
+        return g
+
+    def hooked(self, node: Node, g: Any) -> Any:
+        """A node's cotangent after its hooks have seen it and perhaps put another in its place."""
+        for hook in tuple(node.hooks or ()):
+            if isinstance(g, np.ndarray):
+                # The array may be another node's cotangent too, or an operand's values.
+                g = g.view()
+                g.flags.writeable = False
+            changed = hook(g)
+            if changed is None:
+                continue
+            array = changed._value if isinstance(changed, Node) else np.array(changed, node._value.dtype)
+            if array.shape != node._value.shape:
+                raise ShapeError(
+                    f"a hook on the {node.describe()} returned a gradient of shape {array.shape}"
+                )
+            if not self.create_graph:
+                g = array
+            else:
+                g = changed if isinstance(changed, Node) else node.result_class(array)
         return g
 
     def fit(self, g: Any, node: Node, argnum: int) -> Any:
@@ -635,6 +682,8 @@ class _Walk:
                     f"but the operand has shape {shape}; {node.describe()}"
                 )
         if g.dtype != operand.dtype and not isinstance(g, Deferred):
+            if g.dtype.kind == "c":
+                raise DtypeError(f"gradients through complex numbers are not offered: {node.describe()}")
             g = g.astype(operand.dtype)
         if self.anomaly:
             array = g.dense() if isinstance(g, Deferred) else getattr(g, "_value", g)

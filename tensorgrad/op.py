@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from functools import partial, update_wrapper
 from typing import Any
 
-from tensorgrad.errors import GraphError, operand_error
+from tensorgrad.errors import DtypeError, GraphError, operand_error
 from tensorgrad.graph import Operand, context
 
 __all__ = ["Op", "Rule", "Variadic", "binary", "defop", "nondifferentiable", "primitive", "registry", "unary"]
@@ -69,6 +69,13 @@ class Op:
             "gradient; give one rule for each operand, None where there is no gradient"
         )
 
+    def no_array(self, argnum: int, share: Any) -> GraphError:
+        """The error for a gradient rule that gave something else than an array."""
+        return GraphError(
+            f"the gradient rule of {self.name} for operand {argnum} gave {share!r}, which is no array; "
+            "give an array or Tensor of the operand's shape, or None"
+        )
+
     def __repr__(self) -> str:
         return f"<op {self.name}>"
 
@@ -90,12 +97,17 @@ def make_callable(op: Op) -> Callable[..., Any]:
     forward = op.forward
 
     def call(*operands: Any, **params: Any) -> Any:
+        for key, value in params.items():
+            if isinstance(value, Operand):
+                raise DtypeError(
+                    f"{op.name}: give the Tensor {key!r} by position; by keyword it has no gradient"
+                )
         for operand in operands:
             if isinstance(operand, Operand):
                 return operand.apply_op(op, operands, params)
         try:
             return forward(*operands, **params)
-        except (ValueError, TypeError, IndexError, KeyError) as cause:
+        except (ValueError, TypeError, IndexError, KeyError, OverflowError) as cause:
             raise operand_error(op.name, operands, params, context().scope, cause) from None
 
     update_wrapper(call, forward)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tensorgrad import ops
 from tensorgrad.errors import DtypeError, GraphError, ShapeError
-from tensorgrad.graph import Node, backpropagate, context
+from tensorgrad.graph import Node, Operand, backpropagate, context
 from tensorgrad.op import registry
 
 __all__ = ["Tensor", "from_dlpack", "tensor"]
@@ -49,6 +49,18 @@ def _reflected(fn: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
+def _comparison(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`==` or `!=`: element by element, except that what is no number or array is simply not equal."""
+
+    def method(self: Any, other: Any) -> Any:
+        return fn(self, other) if isinstance(other, _NUMERIC) else NotImplemented
+
+    return method
+
+
+_NUMERIC = (Operand, np.ndarray, np.generic, int, float, complex, list, tuple)
+
+
 def _in_place(symbol: str, fn: Callable[..., Any]) -> Callable[..., Any]:
     """`x += y` and its like: a new Tensor, except that a leaf with gradient keeps its identity."""
 
@@ -58,7 +70,7 @@ def _in_place(symbol: str, fn: Callable[..., Any]) -> Callable[..., Any]:
         if context().recording:
             raise GraphError(
                 f"{symbol} on the {self.describe()}, which requires a gradient, would replace it by a "
-                f"computed one; update it inside tg.no_grad(), or write x = x {symbol[0]} y"
+                f"computed one; update it inside tg.no_grad(), or write x = x {symbol[:-1]} y"
             )
         self.data = fn(self, other)
         return self
@@ -67,7 +79,8 @@ def _in_place(symbol: str, fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Tensor(Node):
-    """An array that remembers how it was computed.
+    """An array that remembers how it was computed. `tg.tensor` makes one from a copy of any data; the class
+    itself takes an array as its own.
 
     Values never change in place: operations make new Tensors, and `data = ...` gives a leaf a new array.
     `x.grad` is an ndarray, summed over the calls of `backward`; None before the first.
@@ -76,6 +89,8 @@ class Tensor(Node):
     __slots__ = ()
 
     def __init__(self, value: np.ndarray, requires_grad: bool = False, name: str | None = None) -> None:
+        if not isinstance(value, np.ndarray):
+            raise DtypeError(f"Tensor(...) takes an array, not {type(value).__name__}; use tg.tensor(...)")
         if value.dtype.kind not in "biufc":
             raise DtypeError(f"a Tensor holds numbers, not {value.dtype} data")
         self.become_leaf(value, False, name)
@@ -129,7 +144,7 @@ class Tensor(Node):
 
         Raises DtypeError for integers, GraphError for a computed Tensor.
         """
-        if requires_grad and self.dtype.kind not in "fc":
+        if requires_grad and self.dtype.kind != "f":
             raise DtypeError(f"only floats can require a gradient, not {self.dtype}; use astype('float64')")
         if self.op is not None and not requires_grad:
             raise GraphError(f"the {self.describe()} is computed; use detach() to leave the graph")
@@ -169,6 +184,8 @@ class Tensor(Node):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array = self.numpy()
         if dtype is not None and np.dtype(dtype) != array.dtype:
+            if copy is False:
+                raise ValueError(f"a Tensor of {array.dtype} cannot become {np.dtype(dtype)} without a copy")
             return array.astype(dtype)
         return array.copy() if copy else array
 
@@ -182,7 +199,11 @@ class Tensor(Node):
         return fn(*inputs)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        fn = registry.get(func.__name__)
+        if func in _QUESTIONS:
+            plain = [a.numpy() if isinstance(a, Tensor) else a for a in args]
+            return func(*plain, **kwargs)
+        # np.linalg has functions of the same name that mean something else.
+        fn = registry.get(func.__name__) if func.__module__ == "numpy" else None
         if fn is None:
             raise TypeError(
                 f"np.{func.__name__} has no gradient here; call it on tensor.numpy() for plain values"
@@ -195,6 +216,12 @@ class Tensor(Node):
 
     def __dlpack_device__(self) -> Any:
         return self._value.__dlpack_device__()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # Copies and pickles are leaves with a creation number of their own.
+        if self.op is not None:
+            raise GraphError(f"the {self.describe()} is computed; detach() it before it is copied or pickled")
+        return _leaf, (type(self), self._value, self.requires_grad, self.name), (None, {"grad": self.grad})
 
     def __len__(self) -> int:
         if not self.ndim:
@@ -224,6 +251,9 @@ class Tensor(Node):
         if self.dtype.kind not in "iu":
             raise TypeError(f"only integer Tensors can be an index, not {self.dtype}")
         return int(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
 
     def __repr__(self) -> str:
         body = np.array2string(self._value, separator=", ", prefix="Tensor(", threshold=100)
@@ -274,18 +304,24 @@ class Tensor(Node):
     __isub__ = _in_place("-=", ops.subtract)
     __imul__ = _in_place("*=", ops.multiply)
     __itruediv__ = _in_place("/=", ops.divide)
+    __imatmul__ = _in_place("@=", ops.matmul)
+    __ipow__ = _in_place("**=", ops.power)
     __neg__ = ops.negative
     __abs__ = ops.abs
-    __invert__ = ops.logical_not
-    __and__ = ops.logical_and
-    __or__ = ops.logical_or
-    __eq__ = ops.equal
-    __ne__ = ops.not_equal
+    __invert__ = ops.invert
+    __and__ = __rand__ = ops.bitwise_and
+    __or__ = __ror__ = ops.bitwise_or
+    __xor__ = __rxor__ = ops.bitwise_xor
+    __eq__ = _comparison(ops.equal)
+    __ne__ = _comparison(ops.not_equal)
     __lt__ = ops.less
     __le__ = ops.less_equal
     __gt__ = ops.greater
     __ge__ = ops.greater_equal
     __hash__ = Node.__hash__
+
+    def __pos__(self) -> Tensor:
+        return self
 
     def __pow__(self, other: Any) -> Any:
         return ops.square(self) if type(other) is int and other == 2 else ops.power(self, other)
@@ -317,6 +353,17 @@ class Tensor(Node):
 
 
 Tensor.result_class = Tensor
+
+
+def _leaf(cls: type[Tensor], value: np.ndarray, requires_grad: bool, name: str | None) -> Tensor:
+    """A leaf again, from what was pickled."""
+    x = object.__new__(cls)
+    x.become_leaf(value, requires_grad, name)
+    return x
+
+
+# NumPy functions that look at values and answer with no array that could have a gradient.
+_QUESTIONS = {np.shape, np.ndim, np.size, np.result_type, np.array_equal, np.allclose}
 
 
 def seed_of(output: Node, grad: Any) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 
 from tensorgrad import tree
 from tensorgrad.errors import GraphError, ShapeError
-from tensorgrad.graph import Node, backpropagate, configure, context
+from tensorgrad.graph import Context, Node, backpropagate, configure, context
 from tensorgrad.op import Op, Rule, make_callable
 from tensorgrad.ops import reshape, stack
 from tensorgrad.random import DrawLog
@@ -42,6 +42,8 @@ def grad(
     >>> tg.grad(h * 2, [h, x])
     [array(2.), array(12.)]
     """
+    if not isinstance(output, Node):
+        raise GraphError(f"grad: the output must be a Tensor, not {type(output).__name__}")
     if isinstance(inputs, Node):
         raise GraphError("grad: inputs is a list of Tensors; write tg.grad(loss, [x])")
     for number, x in enumerate(inputs):
@@ -70,10 +72,24 @@ def _result(g: Any, x: Tensor, create_graph: bool) -> Any:
 
 
 def _as_input(leaf: Any) -> Tensor:
-    """A leaf of a differentiated argument as a Tensor that requires a gradient."""
+    """A leaf of a differentiated argument as a Tensor that requires a gradient.
+
+    A Tensor that requires one already is passed under another name, so that only what depends on it through
+    the argument counts, not what the function takes from outside. The parameters of a Module are themselves.
+    """
     if isinstance(leaf, Tensor):
-        return leaf if leaf.requires_grad else Tensor(leaf._value, True, leaf.name)
+        if not leaf.requires_grad:
+            return Tensor(leaf._value, True, leaf.name)
+        if type(leaf) is Tensor:
+            with configure(recording=True):
+                x = _argument(leaf)
+            x.name = leaf.name
+            return x
+        return leaf
     return tensor(leaf, requires_grad=True, dtype=float if type(leaf) is int else None)
+
+
+_argument = make_callable(Op("argument", lambda x: x, (lambda g, ans, x: g,)))
 
 
 def _scalar(output: Any, what: str) -> Tensor:
@@ -155,13 +171,7 @@ def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
     >>> tg.jvp(tg.square, [np.array(3.0)], [np.array(1.0)])[1]
     array(6.)
     """
-    if len(primals) != len(tangents):
-        raise ShapeError(f"jvp: {len(primals)} primals but {len(tangents)} tangents")
-    for number, (x, v) in enumerate(zip(primals, tangents, strict=True)):
-        if np.shape(x) != np.shape(v):
-            raise ShapeError(
-                f"jvp: tangent {number} has shape {np.shape(v)}, its primal has shape {np.shape(x)}"
-            )
+    _check_tangents("jvp", primals, tangents)
     nested = context().nested
     out, pull = vjp(fn, *primals)
     # The pull-back is linear in its cotangent: where it is taken does not matter.
@@ -179,6 +189,16 @@ def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
     return out, grad(total, [cotangent], create_graph=nested)[0]
 
 
+def _check_tangents(what: str, primals: Sequence[Any], tangents: Sequence[Any]) -> None:
+    if len(primals) != len(tangents):
+        raise ShapeError(f"{what}: {len(primals)} primals but {len(tangents)} tangents")
+    for number, (x, v) in enumerate(zip(primals, tangents, strict=True)):
+        if np.shape(x) != np.shape(v):
+            raise ShapeError(
+                f"{what}: tangent {number} has shape {np.shape(v)}, its primal has shape {np.shape(x)}"
+            )
+
+
 def jacobian(fn: Callable[[Any], Any], x: Any) -> Any:
     """All derivatives of all elements of `fn(x)`: shape of the result, then shape of x.
 
@@ -194,7 +214,7 @@ def jacobian(fn: Callable[[Any], Any], x: Any) -> Any:
     basis = np.eye(out.size, dtype=out.dtype).reshape(out.size, *out.shape)
     shape = (*out.shape, *np.shape(x))
     if not out.size:
-        return np.zeros(shape, out.dtype)
+        return _result(None, Tensor(np.zeros(shape, out.dtype)), context().nested)
     return reshape(stack([pull(row)[0] for row in basis]), shape)
 
 
@@ -202,12 +222,14 @@ def hvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
     """The Hessian of a scalar function times a vector, without forming the Hessian.
 
     fn: `(*arrays) -> one number`. primals, tangents: sequences of equal length and shapes.
-    Returns an ndarray for each primal.
+    Returns an ndarray for each primal, or a Tensor inside another transform.
+    Raises ShapeError when a tangent does not have the shape of its primal, or `fn` returns no single number.
 
     >>> import tensorgrad as tg
     >>> tg.hvp(lambda x: (x**3).sum(), [np.array([2.0])], [np.array([1.0])])
     (array([12.]),)
     """
+    _check_tangents("hvp", primals, tangents)
     nested = context().nested
     inputs = [_as_input(x) for x in primals]
     with configure(nested=True, recording=True):
@@ -249,12 +271,13 @@ def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     inputs = tuple(x for x in tree.leaves((args, kwargs)) if isinstance(x, Tensor))
     if not log.live:
         return out
-    piece = _Piece(fn, args, kwargs, now.scope, log, [x._value for x in inputs], inputs)
+    args, kwargs = tree.map(lambda x: np.array(x) if isinstance(x, np.ndarray) else x, (args, kwargs))
+    piece = _Piece(fn, args, kwargs, now, log, [x._value for x in inputs], inputs)
     results = []
     for position, leaf in enumerate(leaves):
         if isinstance(leaf, Tensor) and not leaf.requires_grad and leaf.dtype.kind in "fc":
             leaf = Tensor.computed(
-                leaf._value, _CHECKPOINT, inputs, tuple(piece.values), [], {"piece": piece}, now.scope
+                leaf._value, _CHECKPOINT, inputs, tuple(piece.values), (), {"piece": piece}, now.scope
             )
             piece.outputs.append((position, leaf.index, leaf._value))
         results.append(leaf)
@@ -269,7 +292,7 @@ class _Piece:
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        scope: str,
+        now: Context,
         log: DrawLog,
         values: list[Any],
         inputs: tuple[Tensor, ...],
@@ -277,7 +300,7 @@ class _Piece:
         self.fn = fn
         self.args = args
         self.kwargs = kwargs
-        self.scope = scope
+        self.scope, self.nested = now.scope, now.nested
         self.log = log
         self.values = values
         self.inputs = inputs
@@ -291,7 +314,8 @@ class _Piece:
                     f"checkpoint: the {x.describe()} was given a new value between forward and backward, "
                     "so the forward cannot be run again"
                 )
-        with configure(recording=True, scope=self.scope, draws=self.log.replay()):
+        draws = self.log.replay()
+        with configure(recording=True, scope=self.scope, nested=self.nested, draws=draws):
             leaves = tree.leaves(self.fn(*self.args, **self.kwargs))
         pairs: list[tuple[int, Node]] = []
         for position, index, value in self.outputs:

@@ -22,13 +22,17 @@ _STREAM = 0x67C4
 
 
 class GradcheckRow(NamedTuple):
-    """One checked tensor: its name, order of derivative, norms of both gradients, and their error."""
+    """One checked tensor: its name, order of derivative, norms of both gradients, and their error.
+
+    rounding: the error that rounding in the values of the function can make by itself.
+    """
 
     name: str
     order: int
     norm: float
     norm_numeric: float
     error: float
+    rounding: float
 
 
 def norm_error(a: Any, b: Any) -> float:
@@ -82,6 +86,7 @@ def gradcheck(
     fn: `(*inputs) -> Tensor` of any shape; it is weighted with random numbers to make one number of it.
     inputs: arrays or Tensors; floats are checked (as float64), integers and booleans are passed on.
     order: 2 also checks the gradient of the gradient, along a random direction.
+    A difference that rounding in the values of `fn` can make by itself is not held against a gradient.
     Returns a row for each input and order. Raises GradientError, with the table, when an error exceeds
     `tolerance`, and DtypeError when there is nothing to check.
 
@@ -93,7 +98,8 @@ def gradcheck(
     rng = np.random.default_rng([seed, _STREAM])
     arrays, names, checked = [], [], []
     for number, x in enumerate(inputs):
-        array = np.array(x)
+        # In C order, because differences are taken by changing elements in place.
+        array = np.array(x, order="C")
         is_float = array.dtype.kind == "f"
         arrays.append(array.astype(np.float64) if is_float else array)
         names.append(getattr(x, "name", None) or f"input {number}")
@@ -104,7 +110,7 @@ def gradcheck(
 
     weights: list[np.ndarray] = []
 
-    def scalar(*leaves: Any) -> Any:
+    def weighted(leaves: Sequence[Any]) -> Any:
         call = list(arrays)
         for number, leaf in zip(checked, leaves, strict=True):
             call[number] = leaf
@@ -113,10 +119,10 @@ def gradcheck(
             raise DtypeError(f"gradcheck: the function must return a Tensor, not {type(out).__name__}")
         if not weights:
             weights.append(rng.standard_normal(out.shape))
-        return (out * weights[0]).sum()
+        return out * weights[0]
 
     def slopes(leaves: list[Any], create_graph: bool) -> Any:
-        out = scalar(*leaves)
+        out = weighted(leaves).sum()
         if not out.requires_grad:
             return [Tensor(np.zeros(x.shape)) if create_graph else np.zeros(x.shape) for x in leaves]
         return grad(out, leaves, create_graph=create_graph)
@@ -125,9 +131,10 @@ def gradcheck(
         return [Tensor(arrays[number].copy(), requires_grad=True) for number in checked]
 
     targets = [arrays[number] for number in checked]
-    rows = _compare(
-        slopes(fresh(), False), lambda: scalar(*fresh()).item(), targets, [names[k] for k in checked], 1, step
-    )
+    labels = [names[k] for k in checked]
+    first = slopes(fresh(), False)
+    terms = [weighted(fresh()).numpy()]
+    rows = _compare(first, lambda: weighted(fresh()).numpy().sum(), terms, targets, labels, 1, step)
     if order >= 2:
         directions = [rng.standard_normal(x.shape) for x in targets]
 
@@ -142,8 +149,9 @@ def gradcheck(
             return float(sum((g * v).sum() for g, v in zip(gs, directions, strict=True)))
 
         second = value_and_grad(along)(fresh())[1]
-        rows += _compare(second, along_value, targets, [names[k] for k in checked], 2, step)
-    bad = [row for row in rows if not row.error <= tolerance]
+        terms = [g * v for g, v in zip(first, directions, strict=True)]
+        rows += _compare(second, along_value, terms, targets, labels, 2, step)
+    bad = [row for row in rows if not row.error <= max(tolerance, row.rounding) or np.isinf(row.error)]
     if bad:
         lines = "\n".join(
             f"  {row.name}, order {row.order}: norm {row.norm:.6g}, by differences {row.norm_numeric:.6g}, "
@@ -159,18 +167,20 @@ def gradcheck(
 def _compare(
     slopes: Sequence[Any],
     value: Callable[[], float],
+    terms: Sequence[np.ndarray],
     arrays: Sequence[np.ndarray],
     names: Sequence[str],
     order: int,
     step: float,
 ) -> list[GradcheckRow]:
+    """A row for each gradient of `value`, which is the sum of all `terms`."""
     rows = []
+    # A sum is rounded by some eps of its terms' magnitude, and a difference divides that by the step.
+    rounding = 8 * float(np.finfo(np.float64).eps) * sum(float(np.abs(t).sum()) for t in terms) / step
     for g, array, name in zip(slopes, arrays, names, strict=True):
         numeric = central_differences(value, array, step)
         g = np.asarray(g)
-        rows.append(
-            GradcheckRow(
-                name, order, float(np.linalg.norm(g)), float(np.linalg.norm(numeric)), norm_error(g, numeric)
-            )
-        )
+        norms = float(np.linalg.norm(g)), float(np.linalg.norm(numeric))
+        share = rounding * array.size**0.5 / (max(norms) or 1.0)
+        rows.append(GradcheckRow(name, order, *norms, norm_error(g, numeric), share))
     return rows

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorgrad.graph import Operand, as_constant
 from tensorgrad.op import binary, nondifferentiable, primitive, public, registry, unary
 
 # --- arithmetic ------------------------------------------------------------------------------------------
@@ -193,6 +194,30 @@ def logical_not(x: Any) -> Any:
 
 
 @nondifferentiable
+def bitwise_and(x: Any, y: Any) -> Any:
+    """x & y: of booleans whether both are true, of integers the bits that both have."""
+    return np.bitwise_and(x, y)
+
+
+@nondifferentiable
+def bitwise_or(x: Any, y: Any) -> Any:
+    """x | y: of booleans whether either is true, of integers the bits that either has."""
+    return np.bitwise_or(x, y)
+
+
+@nondifferentiable
+def bitwise_xor(x: Any, y: Any) -> Any:
+    """x ^ y: of booleans whether they differ, of integers the bits that differ."""
+    return np.bitwise_xor(x, y)
+
+
+@nondifferentiable
+def invert(x: Any) -> Any:
+    """~x: of booleans the opposite, of integers all bits the other way."""
+    return np.invert(x)
+
+
+@nondifferentiable
 def isfinite(x: Any) -> Any:
     """Whether x is neither NaN nor infinite, element by element."""
     return np.isfinite(x)
@@ -229,20 +254,33 @@ def minimum(x: Any, y: Any) -> Any:
     return np.minimum(x, y)
 
 
-@public
 @primitive(
     None,
     lambda g, ans, condition, x, y: where(condition, g, 0),
     lambda g, ans, condition, x, y: where(condition, 0, g),
     broadcasts=True,
 )
+def _where(condition: Any, x: Any, y: Any) -> Any:
+    return np.where(condition, x, y)
+
+
+def _beside(number: Any, other: Any) -> Any:
+    """A Python number in the dtype that it takes beside another operand."""
+    dtype = getattr(other, "dtype", None)
+    return as_constant(number, dtype) if dtype is not None and type(number) in (int, float) else number
+
+
+@public
 def where(condition: Any, x: Any, y: Any) -> Any:
     """x where the condition holds, y elsewhere. What was not chosen gets gradient 0, never NaN.
 
     >>> where([True, False], 1.0, 2.0)
     array([1., 2.])
     """
-    return np.where(condition, x, y)
+    if isinstance(condition, Operand):
+        # The condition would otherwise be the Tensor whose dtype Python numbers take.
+        x, y = _beside(x, y), _beside(y, x)
+    return _where(condition, x, y)
 
 
 @public

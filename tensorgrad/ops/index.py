@@ -61,7 +61,8 @@ def add_rows(buffer: Any, rows: Any, g: Any) -> None:
     order = np.argsort(rows, kind="stable")
     ordered = rows[order]
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    buffer.reshape(len(buffer), -1)[ordered[starts]] += np.add.reduceat(g[order], starts, axis=0)
+    sums = np.add.reduceat(g[order], starts, axis=0)
+    buffer[ordered[starts]] += sums.reshape(len(sums), *buffer.shape[1:])
 
 
 def _adder(template: Template, arrays: tuple[Any, ...]) -> Any:
@@ -180,6 +181,10 @@ def _update_vjp_x(g: Any, ans: Any, x: Any, value: Any, *arrays: Any, template: 
 @primitive(_update_vjp_x, _update_vjp_value, broadcasts=True)
 def _index_update(x: Any, value: Any, *arrays: Any, template: Template) -> Any:
     out = np.array(x)
+    if not np.can_cast(np.asarray(value).dtype, out.dtype, "same_kind"):
+        raise TypeError(
+            f"{np.asarray(value).dtype} values cannot be written into {out.dtype}; use astype first"
+        )
     out[_join(template, arrays)] = value
     return out
 

@@ -18,7 +18,7 @@ from tensorgrad.graph import Product
 from tensorgrad.op import Variadic, primitive, public
 from tensorgrad.ops.elementwise import abs, equal, power, where
 from tensorgrad.ops.index import getitem
-from tensorgrad.ops.reduce import max, sum
+from tensorgrad.ops.reduce import max, min, sum
 from tensorgrad.ops.shape import (
     Axes,
     expand_dims,
@@ -105,6 +105,19 @@ def _linear_vjp_added(g: Any, ans: Any, x: Any, weight: Any, *added: Any) -> Any
 
 
 @primitive(_linear_vjp_x, _linear_vjp_weight, _linear_vjp_added, _linear_vjp_added, broadcasts=True)
+def _linear(x: Any, weight: Any, *added: Any) -> Any:
+    if weight.ndim != 2:
+        raise ValueError("weight must be a matrix (H, D)")
+    # dot is the faster call for matrices; stacks of them are one matrix with more rows.
+    out = x.dot(weight.T) if x.ndim <= 2 else _rows(x).dot(weight.T).reshape(*x.shape[:-1], len(weight))
+    for term in added:
+        if out.dtype == term.dtype and out.ndim >= term.ndim and out.ndim:
+            np.add(out, term, out=out)
+        else:
+            out = out + term
+    return out
+
+
 def linear(x: Any, weight: Any, bias: Any = None, start: Any = None) -> Any:
     """start + x @ weight.T + bias, in one operation because every cell is made of it.
 
@@ -114,16 +127,9 @@ def linear(x: Any, weight: Any, bias: Any = None, start: Any = None) -> Any:
     >>> linear(np.ones(3), np.ones((2, 3)), np.array([0.0, 1.0]))
     array([3., 4.])
     """
-    # dot is the faster call for matrices; stacks of them are one matrix with more rows.
-    out = x.dot(weight.T) if x.ndim <= 2 else _rows(x).dot(weight.T).reshape(*x.shape[:-1], len(weight))
-    for term in (bias, start):
-        if term is None:
-            continue
-        if out.dtype == term.dtype and out.ndim >= term.ndim and out.ndim:
-            np.add(out, term, out=out)
-        else:
-            out = out + term
-    return out
+    if start is not None:
+        return _linear(x, weight, start) if bias is None else _linear(x, weight, bias, start)
+    return _linear(x, weight) if bias is None else _linear(x, weight, bias)
 
 
 @public
@@ -271,11 +277,20 @@ def norm(x: Any, ord: float | str | None = None, axis: Axes | None = None, keepd
             f"norm: ord={ord!r} over {len(axes)} axes is not offered; matrices have the Frobenius norm "
             "(ord=None or 'fro'), single axes any p"
         )
-    if ord == np.inf:
-        return max(abs(x), axes, keepdims)
+    if ord == 0:
+        raise ShapeError(
+            "norm: ord=0 counts elements and has no gradient; write tg.not_equal(x, 0).numpy().sum()"
+        )
+    if ord in (np.inf, -np.inf):
+        return (max if ord > 0 else min)(abs(x), axes, keepdims)
     if ord == 1:
         return sum(abs(x), axes, keepdims)
-    return power(sum(power(abs(x), ord), axes, keepdims), 1.0 / ord)
+    total = sum(power(abs(x), ord), axes, keepdims)
+    if ord < 0:
+        return power(total, 1.0 / ord)
+    # The root has no finite slope at 0: there the length is 0 and so is its gradient.
+    flat = equal(total, 0)
+    return where(flat, 0, power(where(flat, 1, total), 1.0 / ord))
 
 
 def _inv_vjp(g: Any, ans: Any, x: Any) -> Any:
@@ -297,13 +312,19 @@ def inv(x: Any) -> Any:
 
 
 def _solve_vjp_a(g: Any, ans: Any, a: Any, b: Any) -> Any:
-    back = solve(_turned(a), g)
+    back = _solve_vjp_b(g, ans, a, b)
     if b.ndim == 1:
         return -expand_dims(back, -1) * expand_dims(ans, -2)
     return -matmul(back, _turned(ans))
 
 
-@primitive(_solve_vjp_a, lambda g, ans, a, b: solve(_turned(a), g), broadcasts=True)
+def _solve_vjp_b(g: Any, ans: Any, a: Any, b: Any) -> Any:
+    if b.ndim == 1:
+        return squeeze(solve(_turned(a), expand_dims(g, -1)), -1)
+    return solve(_turned(a), g)
+
+
+@primitive(_solve_vjp_a, _solve_vjp_b, broadcasts=True)
 def solve(a: Any, b: Any) -> Any:
     """The x with a @ x = b; b is one vector (n,) or a matrix of columns, a one matrix or a stack.
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tensorgrad.op import primitive, public
-from tensorgrad.ops.elementwise import astype, equal, exp, isfinite, where
+from tensorgrad.ops.elementwise import abs, astype, equal, exp, greater, isfinite, where
 from tensorgrad.ops.shape import (
     Axes,
     broadcast_to,
@@ -61,7 +61,7 @@ def sum(x: Any, axis: Axes | None = None, keepdims: bool = False) -> Any:
 
 
 @primitive(
-    lambda g, ans, x, axes, keepdims: broadcast_to(_spread(g, x, axes) / _count(x, axes), x.shape),
+    lambda g, ans, x, axes, keepdims: broadcast_to(_spread(g, x, axes) / (_count(x, axes) or 1), x.shape),
 )
 def _mean(x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:
     return np.mean(x, axis=axes, keepdims=keepdims)
@@ -78,8 +78,11 @@ def mean(x: Any, axis: Axes | None = None, keepdims: bool = False) -> Any:
 
 
 def _var_vjp(g: Any, ans: Any, x: Any, axes: tuple[int, ...], ddof: int, keepdims: bool) -> Any:
+    if not x.size:
+        return x * 0
     centred = x - _mean(x, axes=axes, keepdims=True)
-    return _spread(g, x, axes) * centred * (2.0 / (_count(x, axes) - ddof))
+    freedom = _count(x, axes) - ddof
+    return _spread(g, x, axes) * centred * (2.0 / freedom if freedom > 0 else np.nan)
 
 
 @primitive(_var_vjp)
@@ -161,7 +164,7 @@ def min(x: Any, axis: Axes | None = None, keepdims: bool = False) -> Any:
 
 def _prod_vjp(g: Any, ans: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     """The product of all other elements, which ans / x gives only where no element is 0."""
-    if bool((x != 0).all()):
+    if not x.size or bool(greater(min(abs(x)), 0)):
         return _spread(g * ans, x, axes) / x
     rest = tuple(axis for axis in range(x.ndim) if axis not in axes)
     n = _count(x, axes)
@@ -212,6 +215,8 @@ def _logsumexp_vjp(g: Any, ans: Any, x: Any, axes: tuple[int, ...], keepdims: bo
 
 @primitive(_logsumexp_vjp)
 def _logsumexp(x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:
+    if x.dtype.kind != "f":
+        x = x.astype(np.float64)
     top = np.max(x, axis=axes, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
     with np.errstate(divide="ignore", over="ignore"):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 
 from tensorgrad.errors import ShapeError
-from tensorgrad.op import Variadic, primitive, public
+from tensorgrad.op import primitive, public
 
 Axes = int | Sequence[int]
 
@@ -143,12 +143,18 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
 # --- joining and splitting -------------------------------------------------------------------------------
 
 
-def _concatenate_vjp(argnum: int, g: Any, ans: Any, *xs: Any, axis: int) -> Any:
-    start = sum(x.shape[axis] for x in xs[:argnum])
-    return g[(slice(None),) * axis + (slice(start, start + xs[argnum].shape[axis]),)]
+# Both rules give all cotangents at once: T operands, each with a rule that is handed all T, would make an
+# unrolled graph quadratic in T.
 
 
-@primitive(Variadic(_concatenate_vjp))
+def _concatenate_vjp(g: Any, ans: Any, *xs: Any, axis: int) -> tuple[Any, ...]:
+    front = (slice(None),) * axis
+    cuts = list(accumulate((x.shape[axis] for x in xs), initial=0))
+    parts = [(*front, slice(start, stop)) for start, stop in pairwise(cuts)]
+    return tuple(g[part] for part in parts)
+
+
+@primitive(_concatenate_vjp, joint=True)
 def _concatenate(*xs: Any, axis: int) -> Any:
     return np.concatenate(xs, axis)
 
@@ -165,11 +171,12 @@ def concatenate(xs: Sequence[Any], axis: int = 0) -> Any:
     return _concatenate(*xs, axis=normalise_axis("concatenate", axis, ndim(xs[0])))
 
 
-def _stack_vjp(argnum: int, g: Any, ans: Any, *xs: Any, axis: int) -> Any:
-    return g[(slice(None),) * axis + (argnum,)]
+def _stack_vjp(g: Any, ans: Any, *xs: Any, axis: int) -> tuple[Any, ...]:
+    parts = [(slice(None),) * axis + (i,) for i in range(len(xs))]
+    return tuple(g[part] for part in parts)
 
 
-@primitive(Variadic(_stack_vjp))
+@primitive(_stack_vjp, joint=True)
 def _stack(*xs: Any, axis: int) -> Any:
     return np.stack(xs, axis)
 
