@@ -214,7 +214,7 @@ def cross_entropy(
     Raises ShapeError for shapes that do not fit and for a label out of range, DtypeError for labels that
     are no integers.
 
-    >>> cross_entropy(np.zeros((2, 4)), [0, 3]).round(4)
+    >>> round(float(cross_entropy(np.zeros((2, 4)), [0, 3])), 4)
     1.3863
     """
     targets = np.asarray(targets)
@@ -253,7 +253,7 @@ def binary_cross_entropy_with_logits(
     logits, targets: one shape, targets in 0..1; mask and reduction as for `cross_entropy`.
     Raises ShapeError when the shapes differ.
 
-    >>> binary_cross_entropy_with_logits(np.array([0.0, 1e4]), np.array([1.0, 1.0])).round(4)
+    >>> round(float(binary_cross_entropy_with_logits(np.array([0.0, 1e4]), np.array([1.0, 1.0]))), 4)
     0.3466
     """
     logits, targets = _paired("binary_cross_entropy_with_logits", logits, targets, mask)
@@ -279,7 +279,7 @@ def binary_cross_entropy(p: Any, targets: Any, mask: Any = None, reduction: str 
     Where scores are at hand, `binary_cross_entropy_with_logits` is more precise.
     Raises ShapeError when the shapes differ.
 
-    >>> binary_cross_entropy(np.array([0.5]), np.array([1.0])).round(4)
+    >>> round(float(binary_cross_entropy(np.array([0.5]), np.array([1.0]))), 4)
     0.6931
     """
     p, targets = _paired("binary_cross_entropy", p, targets, mask)
@@ -292,7 +292,7 @@ def mse(x: Any, targets: Any, mask: Any = None, reduction: str = "mean") -> Any:
 
     Raises ShapeError when the shapes differ: silent broadcasting here is nearly always a mistake.
 
-    >>> mse(np.array([1.0, 3.0]), np.array([1.0, 1.0]))
+    >>> float(mse(np.array([1.0, 3.0]), np.array([1.0, 1.0])))
     2.0
     """
     x, targets = _paired("mse", x, targets, mask)

@@ -15,6 +15,7 @@ import gc
 import itertools
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar, Token
 from heapq import heappop, heappush
@@ -128,17 +129,29 @@ class collector_paused:  # noqa: N801 - read as a verb, like every context manag
     again and again while it grows: more than half the time of an unrolled RNN at T = 10,000.
     """
 
-    __slots__ = ("_was_on",)
+    __slots__ = ()
+
+    # For all threads together: the last one out switches it on again.
+    _lock = threading.Lock()
+    _inside = 0
+    _was_on = False
 
     def __enter__(self) -> None:
-        self._was_on = gc.isenabled()
-        gc.disable()
+        cls = collector_paused
+        with cls._lock:
+            if not cls._inside:
+                cls._was_on = gc.isenabled()
+                gc.disable()
+            cls._inside += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._was_on:
-            gc.enable()
+        cls = collector_paused
+        with cls._lock:
+            cls._inside -= 1
+            if cls._was_on and not cls._inside:
+                gc.enable()
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -521,8 +534,10 @@ def backpropagate(
 
     Cotangents live in this call alone, so walking a graph twice gives the same numbers twice.
     """
-    with configure(recording=create_graph), collector_paused():
-        return _Walk(wanted, create_graph).run(seeds)
+    walk = _Walk(wanted, create_graph)
+    # The walk looks for anomalies itself: it knows of which operation a bad gradient is the backward.
+    with configure(recording=create_graph, anomaly=False), collector_paused():
+        return walk.run(seeds)
 
 
 class _Walk:
@@ -532,8 +547,9 @@ class _Walk:
         self.create_graph = create_graph
         self.anomaly = context().anomaly
         # Without anything wanted, cotangents go to the leaves, of which none has a number below 0.
-        self.wanted = None if wanted is None else {node.index for node in wanted}
-        self.stop = min(self.wanted or (), default=-1)
+        self.deposit = wanted is None
+        self.wanted = {node.index for node in wanted or ()}
+        self.stop = min(self.wanted, default=-1)
         self.found: dict[int, Any] = {}
         self.arrived: dict[int, Any] = {}
         self.nodes: dict[int, Node] = {}
@@ -546,15 +562,24 @@ class _Walk:
         # everything else is a call away.
         heap, nodes, arrived = self.heap, self.nodes, self.arrived
         anomaly, create_graph = self.anomaly, self.create_graph
+        wanted = self.wanted
         while heap:
             index = -heappop(heap)
             if index < self.stop:
                 break
-            if index not in nodes:
+            node = nodes.pop(index, None)
+            if node is None:
                 continue
-            node = nodes[index]
-            g = self.settle(node, index)
+            g = arrived.pop(index)
             op = node.op
+            if (
+                g.__class__ is not np.ndarray
+                or op is None
+                or node.hooks
+                or node.retains_grad
+                or index in wanted
+            ):
+                g = self.settle(node, g)
             if op is None:
                 continue
             if op.expand is not None:
@@ -592,12 +617,15 @@ class _Walk:
                     share = node.result_class(np.array(share))
                 operand = operands[argnum]
                 number = operand.index
-                if number in arrived:
-                    self.merge(number, share)
-                else:
+                before = arrived.get(number)
+                if before is None:
                     arrived[number] = share
                     nodes[number] = operand
                     heappush(heap, -number)
+                elif before.__class__ is _Total:
+                    before.add(share)
+                else:
+                    self.merge(number, share)
         return self.found
 
     def send(self, node: Node, g: Any) -> None:
@@ -621,10 +649,8 @@ class _Walk:
             total.add(g)
             self.arrived[index] = total
 
-    def settle(self, node: Node, index: int) -> Any:
-        """The whole cotangent of a node all of whose users have had their turn."""
-        del self.nodes[index]
-        g = self.arrived.pop(index)
+    def settle(self, node: Node, g: Any) -> Any:
+        """The whole cotangent of a node whose users have all had their turn: summed up, shown, handed over."""
         own = g.__class__ is not np.ndarray and isinstance(g, (_Total, Deferred))
         if own:
             g = g.dense()
@@ -632,10 +658,9 @@ class _Walk:
                 g = g.astype(node._value.dtype)
         if node.hooks:
             g, own = self.hooked(node, g), False
-        if self.wanted is not None:
-            if index in self.wanted:
-                self.found[index] = g
-        elif node.op is None or node.retains_grad:
+        if node.index in self.wanted:
+            self.found[node.index] = g
+        elif self.deposit and (node.op is None or node.retains_grad):
             g_array = g._value if isinstance(g, Node) else g
             if node.grad is None:
                 node.grad = g_array if own else np.array(g_array)
@@ -708,7 +733,7 @@ class _Walk:
             if old == index:
                 moved.append((new, g))
             elif old in self.nodes:
-                moved.append((new, self.settle(self.nodes[old], old)))
+                moved.append((new, self.settle(self.nodes.pop(old), self.arrived.pop(old))))
         for new, cotangent in moved:
             if new.requires_grad:
                 self.send(new, cotangent)

@@ -97,11 +97,12 @@ def make_callable(op: Op) -> Callable[..., Any]:
     forward = op.forward
 
     def call(*operands: Any, **params: Any) -> Any:
-        for key, value in params.items():
-            if isinstance(value, Operand):
-                raise DtypeError(
-                    f"{op.name}: give the Tensor {key!r} by position; by keyword it has no gradient"
-                )
+        if params:
+            for key, value in params.items():
+                if isinstance(value, Operand):
+                    raise DtypeError(
+                        f"{op.name}: give the Tensor {key!r} by position; by keyword it has no gradient"
+                    )
         for operand in operands:
             if isinstance(operand, Operand):
                 return operand.apply_op(op, operands, params)

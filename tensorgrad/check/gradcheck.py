@@ -149,7 +149,7 @@ def gradcheck(
             return float(sum((g * v).sum() for g, v in zip(gs, directions, strict=True)))
 
         second = value_and_grad(along)(fresh())[1]
-        terms = [g * v for g, v in zip(first, directions, strict=True)]
+        terms += [g * v for g, v in zip(first, directions, strict=True)]
         rows += _compare(second, along_value, terms, targets, labels, 2, step)
     bad = [row for row in rows if not row.error <= max(tolerance, row.rounding) or np.isinf(row.error)]
     if bad:

@@ -58,7 +58,8 @@ class _Cell(Module):
 
     def check(self, x: Any, h: Any) -> None:
         """Raise ShapeError unless input and state have this cell's sizes and the same batch."""
-        if x.shape[-1:] != (self.input_size,) or h.shape != (*x.shape[:-1], self.hidden_size):
+        outer, state = x.shape, h.shape
+        if outer[-1:] != (self.input_size,) or state != (*outer[:-1], self.hidden_size):
             scope = context().scope
             raise ShapeError(
                 f"{type(self).__name__}{f' in scope {scope!r}' if scope else ''}: expected an input (B, "

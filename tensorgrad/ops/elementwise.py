@@ -390,8 +390,8 @@ def softplus(x: Any) -> Any:
 def sin(x: Any) -> Any:
     """The sine of x in radians.
 
-    >>> sin(0.0)
-    0.0
+    >>> sin([0.0])
+    array([0.])
     """
     return np.sin(x)
 
@@ -400,8 +400,8 @@ def sin(x: Any) -> Any:
 def cos(x: Any) -> Any:
     """The cosine of x in radians.
 
-    >>> cos(0.0)
-    1.0
+    >>> cos([0.0])
+    array([1.])
     """
     return np.cos(x)
 

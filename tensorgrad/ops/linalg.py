@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tensorgrad.errors import ShapeError
-from tensorgrad.graph import Product
+from tensorgrad.graph import Product, Rows
 from tensorgrad.op import Variadic, primitive, public
 from tensorgrad.ops.elementwise import abs, equal, power, where
 from tensorgrad.ops.index import getitem
@@ -49,7 +49,8 @@ def _rows(x: Any) -> Any:
 
 def _product(left: Any, right: Any) -> Any:
     """left.T @ right over all leading axes, put off until it must be computed."""
-    left, right = _rows(left), _rows(right)
+    if left.ndim != 2 or right.ndim != 2:
+        left, right = _rows(left), _rows(right)
     if left.__class__ is np.ndarray and right.__class__ is np.ndarray:
         return Product(left, right)
     return matmul(_turned(left), right)
@@ -93,18 +94,26 @@ def matmul(a: Any, b: Any) -> Any:
 
 
 def _linear_vjp_x(g: Any, ans: Any, x: Any, weight: Any, *added: Any) -> Any:
-    return matmul(g, weight)
+    return g.dot(weight) if g.ndim <= 2 else matmul(g, weight)
 
 
 def _linear_vjp_weight(g: Any, ans: Any, x: Any, weight: Any, *added: Any) -> Any:
     return _product(expand_dims(g, 0), expand_dims(x, 0)) if x.ndim == 1 else _product(g, x)
 
 
-def _linear_vjp_added(g: Any, ans: Any, x: Any, weight: Any, *added: Any) -> Any:
+def _added_share(g: Any, term: Any) -> Any:
+    if term.ndim == 1 and g.ndim == 2 and g.__class__ is np.ndarray and g.shape[1] == len(term):
+        return Rows(g)
     return g
 
 
-@primitive(_linear_vjp_x, _linear_vjp_weight, _linear_vjp_added, _linear_vjp_added, broadcasts=True)
+@primitive(
+    _linear_vjp_x,
+    _linear_vjp_weight,
+    lambda g, ans, x, weight, term, *rest: _added_share(g, term),
+    lambda g, ans, x, weight, bias, start: _added_share(g, start),
+    broadcasts=True,
+)
 def _linear(x: Any, weight: Any, *added: Any) -> Any:
     if weight.ndim != 2:
         raise ValueError("weight must be a matrix (H, D)")

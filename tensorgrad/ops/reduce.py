@@ -228,7 +228,7 @@ def _logsumexp(x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:
 def logsumexp(x: Any, axis: Axes | None = None, keepdims: bool = False) -> Any:
     """log(sum(exp(x))) without overflow; -inf where all elements are -inf.
 
-    >>> logsumexp(np.array([1000.0, 1000.0])).round(3)
+    >>> round(float(logsumexp(np.array([1000.0, 1000.0]))), 3)
     1000.693
     """
     return _logsumexp(x, axes=normalise_axes("logsumexp", axis, ndim(x)), keepdims=keepdims)

@@ -234,7 +234,7 @@ def pad(x: Any, pad_width: Any, constant_values: float = 0) -> Any:
     """x with a constant border; `pad_width` as NumPy takes it: one number, a pair, or a pair an axis.
 
     >>> pad(np.ones(2), (1, 2))
-    array([0., 1., 1., 0., 0., 0.])
+    array([0., 1., 1., 0., 0.])
     """
     pairs = np.broadcast_to(np.asarray(pad_width, dtype=np.int64), (ndim(x), 2))
     if (pairs < 0).any():

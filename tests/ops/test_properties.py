@@ -37,6 +37,11 @@ def assert_adjoint(fn: Callable[[Any], Any], x: np.ndarray, rng: np.random.Gener
         np.testing.assert_allclose(np.sum(np.asarray(g) * d), np.sum(w * moved), rtol=1e-9, atol=1e-9)
 
 
+def in_place_of(xs: list[Any], k: int, fn: Callable[..., Any]) -> Callable[[Any], Any]:
+    """`fn` as a function of its operand number k."""
+    return lambda x: fn(*xs[:k], x, *xs[k + 1 :])
+
+
 @quick
 @given(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, min_side=0, max_side=3), seeds)
 @pytest.mark.parametrize("op", ["add", "subtract", "multiply", "where"])
@@ -59,7 +64,9 @@ def test_broadcast_operands_get_gradients_of_their_own_shape(op: str, drawn: Any
 @quick
 @given(st.data(), seeds)
 def test_matmul_broadcasts_stacks(data: st.DataObject, seed: int) -> None:
-    drawn = data.draw(hnp.mutually_broadcastable_shapes(signature=np.matmul.signature, max_dims=2, min_side=1, max_side=3))
+    drawn = data.draw(
+        hnp.mutually_broadcastable_shapes(signature=np.matmul.signature, max_dims=2, min_side=1, max_side=3)
+    )
     rng = np.random.default_rng(seed)
     a, b = (rng.standard_normal(shape) for shape in drawn.input_shapes)
     np.testing.assert_allclose(ops.matmul(tg.tensor(a), b).numpy(), np.matmul(a, b), rtol=1e-12, atol=1e-12)
@@ -87,7 +94,9 @@ def indices(shape: tuple[int, ...]) -> st.SearchStrategy[Any]:
 
 @quick
 @given(st.data(), shapes, seeds)
-def test_every_index_reads_and_writes_as_in_numpy(data: st.DataObject, shape: tuple[int, ...], seed: int) -> None:
+def test_every_index_reads_and_writes_as_in_numpy(
+    data: st.DataObject, shape: tuple[int, ...], seed: int
+) -> None:
     index = data.draw(indices(shape))
     rng = np.random.default_rng(seed)
     x = rng.standard_normal(shape)
@@ -111,7 +120,7 @@ def test_every_index_reads_and_writes_as_in_numpy(data: st.DataObject, shape: tu
 
 @st.composite
 def contractions(draw: st.DrawFn) -> tuple[str, list[tuple[int, ...]]]:
-    """Subscripts of one to three operands, repeated letters and any output among them, with fitting shapes."""
+    """Subscripts of one to three operands, repeated letters and any output among them, with shapes."""
     lengths = {letter: draw(st.integers(1, 3)) for letter in "abcd"}
     terms = draw(st.lists(st.text("abcd", max_size=3), min_size=1, max_size=3))
     used = sorted(set("".join(terms)))
@@ -122,7 +131,9 @@ def contractions(draw: st.DrawFn) -> tuple[str, list[tuple[int, ...]]]:
 
 @quick
 @given(contractions(), seeds)
-def test_einsum_is_numpys_and_linear_in_each_operand(drawn: tuple[str, list[tuple[int, ...]]], seed: int) -> None:
+def test_einsum_is_numpys_and_linear_in_each_operand(
+    drawn: tuple[str, list[tuple[int, ...]]], seed: int
+) -> None:
     subscripts, operand_shapes = drawn
     rng = np.random.default_rng(seed)
     xs = [rng.standard_normal(shape) for shape in operand_shapes]
@@ -131,13 +142,15 @@ def test_einsum_is_numpys_and_linear_in_each_operand(drawn: tuple[str, list[tupl
     assert out.shape == expected.shape
     np.testing.assert_allclose(out.numpy(), expected, rtol=1e-10, atol=1e-10)
     for k, x in enumerate(xs):
-        assert_adjoint(lambda a, k=k: ops.einsum(subscripts, *xs[:k], a, *xs[k + 1 :]), x, rng)
+        assert_adjoint(in_place_of(xs, k, lambda *all_of_them: ops.einsum(subscripts, *all_of_them)), x, rng)
 
 
 @quick
 @given(st.data(), shapes, seeds)
 @pytest.mark.parametrize("op", ["sum", "mean", "cumsum", "flip", "transpose", "roll"])
-def test_linear_operations_over_drawn_axes(op: str, data: st.DataObject, shape: tuple[int, ...], seed: int) -> None:
+def test_linear_operations_over_drawn_axes(
+    op: str, data: st.DataObject, shape: tuple[int, ...], seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     x = rng.standard_normal(shape)
     n = len(shape)
@@ -170,4 +183,6 @@ def test_split_undoes_concatenate(data: st.DataObject, count: int, seed: int) ->
     for part, again in zip(parts, ops.split(whole, np.cumsum(lengths)[:-1].tolist(), axis), strict=True):
         np.testing.assert_array_equal(again.numpy(), part)
     for k, part in enumerate(parts):
-        assert_adjoint(lambda a, k=k: ops.concatenate([*parts[:k], a, *parts[k + 1 :]], axis), part, rng)
+        assert_adjoint(
+            in_place_of(parts, k, lambda *all_of_them: ops.concatenate(all_of_them, axis)), part, rng
+        )
