@@ -86,7 +86,7 @@ class CharLM(nn.Module):
         hidden: int = 128,
         *,
         seed: Seed = None,
-        dtype: npt.DTypeLike = np.float32,
+        dtype: Any = np.float32,
     ) -> None:
         if cell not in CELLS:
             raise UserError(f"the cell must be one of {', '.join(CELLS)}, not {cell!r}")
@@ -156,14 +156,14 @@ class CharLM(nn.Module):
         logits, roll = self(xs, state)
         return WindowLoss(label(F.cross_entropy(logits, ys), "loss"), roll.state, roll)
 
-    def evaluate(self, ids: npt.NDArray[np.integer[Any]], batch: int = 50, window: int = 100) -> float:
+    def evaluate(self, ids: npt.NDArray[np.intp], batch: int = 50, window: int = 100) -> float:
         """How well the model predicts a text it is not trained on; records no graph.
 
         Args:
             ids: (n,) integers, n at least 2.
             batch: the text is read as so many equal parts side by side, each with its state carried from its
-                beginning to its end. 1 reads it as one, which is slower and, the text being long, gives the
-                same figure to about a thousandth. The at most batch - 1 characters left over are not read.
+                beginning to its end; what is left over, less than `batch` characters, is not read. 1 reads it
+                as one, which is slower and hardly changes the figure of a long text.
             window: timesteps computed at once; does not change the result.
 
         Returns:
@@ -280,12 +280,12 @@ class CharLM(nn.Module):
             what = f"is of the model {meta['model']!r}" if "model" in meta else "does not name its model"
             raise CheckpointError(f"{source} {what}; a CharLM is needed here")
         weights = {name: a for name, a in checkpoint.tensors.items() if not name.startswith(_EXTRA)}
-        vocabulary = Vocabulary.from_json(meta.get("vocabulary"))
-        _check_sizes(source, meta, weights, len(vocabulary))
         try:
+            vocabulary = Vocabulary.from_json(meta.get("vocabulary"))
+            _check_sizes(meta, weights, len(vocabulary))
             # A seed, so that the weights that are thrown away take nothing from the package's generator.
             model = cls(vocabulary, meta.get("cell", ""), meta["hidden"], seed=0, dtype=meta.get("dtype"))
-        except (UserError, TypeError) as error:
+        except (CheckpointError, UserError) as error:
             raise CheckpointError(f"{source} is damaged: {error}") from error
         check_names(model.state_dict(), weights, f"the CharLM it describes ({source})")
         model.load_state_dict(weights)
@@ -323,7 +323,7 @@ class CharLM(nn.Module):
         return cls.from_checkpoint(load_checkpoint(path), str(path))
 
 
-def _float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+def _float_dtype(dtype: Any) -> np.dtype[Any]:
     try:
         found = np.dtype(dtype)
     except TypeError:
@@ -333,13 +333,13 @@ def _float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     return found
 
 
-def _check_sizes(source: str, meta: Mapping[str, Any], weights: Mapping[str, Any], V: int) -> None:
+def _check_sizes(meta: Mapping[str, Any], weights: Mapping[str, Any], V: int) -> None:
     """Before a model of the claimed size is made: a wrong claim could ask for any amount of memory."""
     shape = np.shape(weights.get("output.weight", ()))
     if type(meta.get("hidden")) is not int or shape != (V, meta["hidden"]):
         raise CheckpointError(
-            f"{source} is damaged: it describes {V} characters and {meta.get('hidden')!r} hidden units, but "
-            f"its output layer has shape {shape}"
+            f"it describes {V} characters and {meta.get('hidden')!r} hidden units, but its output layer has "
+            f"shape {shape}"
         )
 
 

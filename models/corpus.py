@@ -13,7 +13,9 @@ from tensorgrad.errors import UserError
 __all__ = ["python_reference"]
 
 # Typographic marks that only some versions use, and the stars around emphasised words.
-_PLAIN = str.maketrans({"\u2018": "'", "\u2019": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "...", "*": None})
+_PLAIN = str.maketrans(
+    {"\u2018": "'", "\u2019": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "...", "*": None}
+)
 # A sentence or more: tables, grammar and code have other characters, or another beginning or end.
 _PROSE = re.compile(r"[A-Z][A-Za-z0-9 ,.;:()'\"_-]{60,}[.:]")
 

@@ -147,7 +147,7 @@ class Trainer:
         if self.settings.valid_fraction and len(self._held_out) < 2:
             raise UserError(
                 f"holding out {self.settings.valid_fraction} of {len(text)} characters leaves "
-                f"{len(self._held_out)} to evaluate on; hold out 0 or more, or give a longer text"
+                f"{len(self._held_out)} to evaluate on; hold out more or nothing, or give a longer text"
             )
         self._windows = Windows(train, self.settings.window, self.settings.batch)
         self.total = self.settings.steps or self.settings.epochs * self._windows.per_pass
@@ -191,7 +191,10 @@ class Trainer:
         here = self._windows.state()
         try:
             xs, ys, reset = next(self._windows)
-            loss, norm = self._learn(xs, ys, self.model.initial_state(xs.shape[1]) if reset else self._state)
+            state = self.model.initial_state(xs.shape[1]) if reset else self._state
+            # What overflows shows in the loss, the norm and the weights, which are looked at.
+            with np.errstate(over="ignore", invalid="ignore"):
+                loss, norm = self._learn(xs, ys, state)
         except BaseException:
             # This window has not been learned: what is saved now must go on with it.
             self._windows.restore(here)
@@ -208,24 +211,20 @@ class Trainer:
     def _learn(self, xs: np.ndarray, ys: np.ndarray, state: Any) -> tuple[float, float]:
         """Take one step from `state`; returns the loss and the norm of the gradient before clipping."""
         self._optimiser.zero_grad()
-        # What overflows shows in the loss and the norm, which are looked at.
-        with np.errstate(over="ignore", invalid="ignore"):
-            result = self.model.loss(xs, ys, state)
-            result.loss.backward()
-            norm = clip_grad_norm(self._optimiser.parameters, self.settings.clip or sys.float_info.max)
+        result = self.model.loss(xs, ys, state)
+        result.loss.backward()
+        norm = clip_grad_norm(self._optimiser.parameters, self.settings.clip or sys.float_info.max)
         loss = float(result.loss)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             what = f"the gradient has the norm {norm}" if math.isfinite(loss) else f"the loss is {loss}"
-            clip = (
-                f"clip harder than at {self.settings.clip:g}" if self.settings.clip else "clip the gradient"
-            )
-            raise DivergedError(
-                f"{what} at step {self.steps}: training has diverged; lower the learning rate of "
-                f"{self._optimiser.lr:g}, or {clip}"
-            )
+            raise DivergedError(f"{what} at step {self.steps}: {self._advice()}")
         self._optimiser.step()
         self._state = tree.map(Tensor.detach, result.state)
         return loss, norm
+
+    def _advice(self) -> str:
+        clip = f"clip harder than at {self.settings.clip:g}" if self.settings.clip else "clip the gradient"
+        return f"training has diverged; lower the learning rate of {self._optimiser.lr:g}, or {clip}"
 
     def sample(self, length: int = 200, temperature: float = 1.0) -> str:
         """A text of the model as it stands, drawn with the trainer's own generator.
@@ -246,8 +245,13 @@ class Trainer:
             path: the file, replaced whole if it exists.
 
         Raises:
-            CheckpointError: the place cannot be written; an old file is untouched.
+            DivergedError: the last step has made weights that are not finite.
+            CheckpointError: the place cannot be written.
+            Either way an old file is untouched.
         """
+        # The next step would find it out, but by then the last good file would be gone.
+        if not all(np.isfinite(p.numpy()).all() for p in self.model.parameters()):
+            raise DivergedError(f"the weights are not finite after step {self.steps}: {self._advice()}")
         parts = self.model.to_checkpoint()
         meta = {
             "settings": dataclasses.asdict(self.settings),

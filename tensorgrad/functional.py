@@ -62,10 +62,15 @@ def _shifted(x: Any, axis: int) -> Any:
     return np.subtract(x, top)
 
 
+def _sums(x: Any) -> Any:
+    """The sum over the last axis, kept with length 1, as a product with ones: twice as fast as np.sum."""
+    return np.matmul(x, np.ones((x.shape[-1], 1), x.dtype))
+
+
 def _softmax_of(x: Any, axis: int) -> Any:
     p = _shifted(x, axis)
     np.exp(p, out=p)
-    total = np.sum(p, axis=axis, keepdims=True)
+    total = _sums(p) if axis == x.ndim - 1 else np.sum(p, axis=axis, keepdims=True)
     if not total.all():
         total[total == 0] = 1
     return np.divide(p, total, out=p)
@@ -151,7 +156,7 @@ def _nll_slope(g: Any, logits: Any, labels: Any) -> Any:
     """(softmax(logits) - one_hot(labels)) * g: an operation of its own because every training step waits
     for it, and in place it takes a third of the time."""
     # In C order whatever the order of the logits, so that `rows` is a view.
-    p = np.ascontiguousarray(_softmax_of(logits, -1))
+    p = np.ascontiguousarray(_softmax_of(logits, logits.ndim - 1))
     rows = p.reshape(-1, p.shape[-1])
     rows[np.arange(len(rows)), labels.reshape(-1)] -= 1
     p *= g[..., None]
@@ -164,7 +169,7 @@ def _nll(logits: Any, labels: Any) -> Any:
     z = _shifted(logits, -1)
     rows = z.reshape(-1, z.shape[-1])
     picked = rows[np.arange(len(rows)), labels.reshape(-1)].reshape(labels.shape)
-    total = np.sum(np.exp(z, out=z), axis=-1, keepdims=True)
+    total = _sums(np.exp(z, out=z))
     if not total.all():
         total[total == 0] = 1
     return np.log(total)[..., 0] - picked

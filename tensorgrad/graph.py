@@ -38,6 +38,7 @@ __all__ = [
     "Product",
     "Scatter",
     "backpropagate",
+    "change_context",
     "collector_paused",
     "configure",
     "context",
@@ -120,6 +121,11 @@ class configure:  # noqa: N801 - read as a verb, like every context manager
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _context.reset(self._tokens.pop())
+
+
+def change_context(**changes: Any) -> None:
+    """Change some fields of the current `Context` until the `configure` around ends."""
+    _context.set(context().changed(changes))
 
 
 class collector_paused:  # noqa: N801 - read as a verb, like every context manager

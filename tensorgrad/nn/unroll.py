@@ -9,7 +9,7 @@ import numpy as np
 
 from tensorgrad import tree
 from tensorgrad.errors import ShapeError
-from tensorgrad.graph import collector_paused, configure, context
+from tensorgrad.graph import change_context, collector_paused, configure, context
 from tensorgrad.ops import stack, where
 from tensorgrad.tensor import Tensor
 
@@ -75,25 +75,23 @@ def unroll(
     outputs: list[Any] = [None] * T
     steps: list[dict[str, Any]] = [{} for _ in range(T)]
     outer = context().scope
-    with collector_paused():
+    with configure(), collector_paused():
         for t in reversed(range(T)) if reverse else range(T):
             labels = steps[t]
-            with configure(scope=f"{outer}/t={t}" if outer else f"t={t}", labels=labels):
-                x = xs[t] if xs.requires_grad else Tensor(xs._value[t])
-                _name(labels, "x", x)
-                pair = cell(x, state)
-                if not isinstance(pair, tuple) or len(pair) != 2:
-                    raise ShapeError(
-                        f"unroll: the cell must return (output, state), not {type(pair).__name__}"
-                    )
-                output, after = pair
-                if alive is not None and not alive[t].all():
-                    output, after = _masked(alive[t], output, after, state, labels)
-                state = after
-                _name_state(labels, state)
-                outputs[t] = output
-                if isinstance(output, Tensor):
-                    _name(labels, "output", output)
+            change_context(scope=f"{outer}/t={t}" if outer else f"t={t}", labels=labels)
+            x = xs[t] if xs.requires_grad else Tensor(xs._value[t])
+            _name(labels, "x", x)
+            pair = cell(x, state)
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                raise ShapeError(f"unroll: the cell must return (output, state), not {type(pair).__name__}")
+            output, after = pair
+            if alive is not None and not alive[t].all():
+                output, after = _masked(alive[t], output, after, state, labels)
+            state = after
+            _name_state(labels, state)
+            outputs[t] = output
+            if isinstance(output, Tensor):
+                _name(labels, "output", output)
     return Unrolled(outputs, state, steps)
 
 

@@ -362,7 +362,8 @@ def sigmoid(x: Any) -> Any:
     x = np.asarray(x)
     # exp only ever sees numbers <= 0.
     decay = np.exp(-np.abs(x))
-    return np.where(x >= 0, np.ones((), decay.dtype), decay) / (1 + decay)
+    one = np.ones((), decay.dtype)
+    return np.where(x >= 0, one, decay) / (one + decay)
 
 
 @unary(lambda g, ans, x: where(greater(x, 0), g, 0))
@@ -372,7 +373,8 @@ def relu(x: Any) -> Any:
     >>> relu([-1.0, 2.0])
     array([0., 2.])
     """
-    return np.maximum(x, 0)
+    x = np.asarray(x)
+    return np.maximum(x, np.zeros((), x.dtype))
 
 
 @unary(lambda g, ans, x: g * sigmoid(x))
@@ -383,7 +385,7 @@ def softplus(x: Any) -> Any:
     array([    0., 10000.])
     """
     x = np.asarray(x)
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+    return np.maximum(x, np.zeros((), x.dtype)) + np.log1p(np.exp(-np.abs(x)))
 
 
 @unary(lambda g, ans, x: g * cos(x))

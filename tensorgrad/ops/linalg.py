@@ -343,6 +343,8 @@ def solve(a: Any, b: Any) -> Any:
     array([1. , 0.5])
     """
     b = np.asarray(b)
-    if b.ndim == 1:
-        return np.linalg.solve(a, b[:, None])[..., 0]
-    return np.linalg.solve(a, b)
+    columns = b[:, None] if b.ndim == 1 else b
+    # NumPy 1 would take a b with one axis less than a for a stack of vectors.
+    columns = columns.reshape((1,) * (np.ndim(a) - columns.ndim) + columns.shape)
+    out = np.linalg.solve(a, columns)
+    return out[..., 0] if b.ndim == 1 else out

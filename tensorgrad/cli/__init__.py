@@ -1,0 +1,49 @@
+"""The command line. Each command is a plain function in a module of its own, assembled in `app`."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import sys
+from collections.abc import Sequence
+
+from tensorgrad.errors import CheckpointError, UserError
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; mistakes get one sentence on stderr and no traceback.
+
+    Args:
+        argv: the arguments after the program's name; those of this process when None.
+
+    Returns:
+        The exit status: 0, 2 for a mistake of the person at the terminal, 130 after Ctrl-C.
+
+    Example:
+        >>> main(["--version"])  # doctest: +ELLIPSIS
+        tensorgrad ...
+        0
+    """
+    missing = [name for name in ("typer", "rich") if importlib.util.find_spec(name) is None]
+    if missing:
+        return _fail(f"the command line needs {' and '.join(missing)}: pip install 'tensorgrad-rnn[app]'")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A sample may hold characters that this terminal's encoding lacks.
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        from tensorgrad.cli.app import app
+
+        app(args=argv, prog_name="tensorgrad")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0
+    except (UserError, CheckpointError, OSError) as error:
+        # OSError: a full disk or a folder that cannot be written is no bug either.
+        return _fail(str(error))
+    return 0
+
+
+def _fail(sentence: str, status: int = 2) -> int:
+    print(f"tensorgrad: {sentence}", file=sys.stderr)
+    return status

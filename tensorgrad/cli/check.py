@@ -1,0 +1,236 @@
+"""`tensorgrad check`: three ways to the same gradients, tensor by tensor.
+
+The first is the engine's: it records the unrolled graph and differentiates that. The second is
+backpropagation through time written by hand, `tensorgrad.models.manual.rnn`, which knows nothing of the
+engine. The third are central differences of the loss, which know nothing of gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import typer
+
+import tensorgrad as tg
+from tensorgrad import functional as F
+from tensorgrad import nn
+from tensorgrad.check.gradcheck import central_differences, norm_error
+from tensorgrad.cli import runs
+from tensorgrad.errors import UserError
+from tensorgrad.models.manual import rnn as manual
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Row", "as_table", "check", "compare"]
+
+Params = dict[str, np.ndarray]
+
+# Norm-wise relative errors that rounding may cause.
+_MANUAL = {"float64": 1e-9, "float32": 1e-5}
+# The differences are always taken in float64; what they are compared with may be float32.
+_DIFFERENCES = {"float64": 1e-6, "float32": 1e-4}
+_STEP = 1e-6
+# Central differences run the network twice for each number: of a large tensor only so many are looked at.
+_SAMPLED = 256
+
+
+class Row(NamedTuple):
+    """One tensor's gradient, found in three ways.
+
+    Attributes:
+        name: a parameter, "h0", or a record over all timesteps, "dy", "dh" or "da".
+        shape: of the tensor.
+        norm: of the engine's gradient.
+        manual: its error against the hand-written gradient, ||a - b|| / max(||a||, ||b||).
+        differences: the same against central differences; None where they are not taken.
+        verdict: "agree", or what differs.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    norm: float
+    manual: float
+    differences: float | None
+    verdict: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether all that was compared agrees."""
+        return self.verdict == "agree"
+
+
+@runs.limit_threads()
+def check(
+    T: Annotated[int, typer.Option("-T", "--timesteps", help="Timesteps.")] = 8,
+    B: Annotated[int, typer.Option("-B", "--batch", help="Sequences.")] = 3,
+    H: Annotated[int, typer.Option("-H", "--hidden", help="Hidden units.")] = 16,
+    V: Annotated[int, typer.Option("-V", "--vocab", help="Different characters.")] = 12,
+    seed: Annotated[int, typer.Option(help="For the weights, the text and the initial state.")] = 0,
+    dtype: Annotated[Literal["float32", "float64"], typer.Option(help="Precision.")] = "float64",
+) -> None:
+    """Compare the gradients of an RNN: automatic, by hand, by differences.
+
+    Ends with status 1 if anything differs.
+    """
+    # Of a single character there is nothing to predict.
+    for option, size, least in (("-T", T, 1), ("-B", B, 1), ("-H", H, 1), ("-V", V, 2)):
+        if size < least:
+            raise UserError(f"{option} must be at least {least}, not {size}")
+    if seed < 0:
+        raise UserError(f"the seed must be a whole number from 0 up, not {seed}")
+    rows = compare(T, B, H, V, seed, dtype)
+    runs.make_console().print(
+        as_table(rows, f"A vanilla RNN, T={T} B={B} H={H} V={V}, {dtype}: its automatic gradients")
+    )
+    bad = [row.name for row in rows if not row.ok]
+    if bad:
+        print(f"{len(bad)} of {len(rows)} differ: {', '.join(bad)}")
+        raise typer.Exit(1)
+    print(f"All {len(rows)} agree.")
+
+
+def compare(T: int, B: int, H: int, V: int, seed: int = 0, dtype: str = "float64") -> list[Row]:
+    """The gradients of a random vanilla RNN, found in three ways, tensor by tensor.
+
+    The initial state is random and not zero, and characters repeat: zeros and distinct characters would hide
+    mistakes in the initial state's and the input weights' gradients.
+
+    Args:
+        T, B, H, V: timesteps, sequences, hidden units, characters.
+        seed: for the weights, the text and the initial state.
+        dtype: "float64" or "float32".
+
+    Returns:
+        Rows for the loss, each parameter, the initial state, and the records dy, dh, da over all timesteps.
+
+    Example:
+        >>> all(row.ok for row in compare(T=3, B=2, H=4, V=5))
+        True
+    """
+    params, xs, ys = _problem(T, B, H, V, seed, dtype)
+    weights = {name: value for name, value in params.items() if name != "h0"}
+    leaves = {name: tg.tensor(value, requires_grad=True, name=name) for name, value in params.items()}
+    loss, roll = _network(leaves, xs, ys)
+    gradients = dict(zip(leaves, tg.grad(loss, list(leaves.values())), strict=True))
+
+    loss_by_hand, cache = manual.forward(weights, xs, ys, params["h0"])
+    by_hand = manual.backward(weights, cache)
+    by_hand_of = {**by_hand.params, "h0": by_hand.dh0}
+
+    exact = {name: value.astype(np.float64) for name, value in params.items()}
+    rng = np.random.default_rng(seed)
+    tolerance, coarse = _MANUAL[dtype], _DIFFERENCES[dtype]
+    rows = [_row("loss", loss.numpy(), np.asarray(loss_by_hand), None, tolerance)]
+    for name, g in gradients.items():
+        error = _error_of_differences(exact, name, g, lambda: _loss(exact, xs, ys), rng, coarse)
+        row = _row(name, g, by_hand_of[name], error, tolerance)
+        if not error <= coarse:
+            row = row._replace(verdict="differences differ" if row.ok else "both differ")
+        rows.append(row)
+    for record, label in (("dy", "y"), ("dh", "h"), ("da", "a")):
+        each = np.stack(tg.grad(loss, [step[label] for step in roll.steps]))
+        rows.append(_row(record, each, getattr(by_hand, record), None, tolerance, over_time=True))
+    return rows
+
+
+def _problem(T: int, B: int, H: int, V: int, seed: int, dtype: str) -> tuple[Params, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    shapes = {"W_xh": (H, V), "W_hh": (H, H), "W_hy": (V, H), "b_h": (H,), "b_y": (V,), "h0": (B, H)}
+    scales = {"W_hh": H**-0.5, "W_hy": H**-0.5}
+    params = {
+        name: (scales.get(name, 1.0) * rng.standard_normal(shape)).astype(dtype)
+        for name, shape in shapes.items()
+    }
+    text = rng.integers(V, size=(T + 1, B))
+    return params, text[:-1], text[1:]
+
+
+def _network(params: Any, xs: np.ndarray, ys: np.ndarray) -> tuple[Any, nn.Unrolled]:
+    """The RNN as one would write it on a whiteboard; every line of it is recorded."""
+
+    def cell(x: Any, h: Any) -> tuple[Any, Any]:
+        a = tg.label(x @ params["W_xh"].T + h @ params["W_hh"].T + params["b_h"], "a")
+        h = tg.label(tg.tanh(a), "h")
+        y = tg.label(h @ params["W_hy"].T + params["b_y"], "y")
+        return y, h
+
+    roll = nn.unroll(cell, F.one_hot(xs, params["b_y"].shape[0], params["b_y"].dtype), params["h0"])
+    return F.cross_entropy(roll.outputs, ys), roll
+
+
+def _loss(params: Params, xs: np.ndarray, ys: np.ndarray) -> float:
+    with tg.no_grad():
+        return float(_network({name: tg.Tensor(value) for name, value in params.items()}, xs, ys)[0])
+
+
+def _error_of_differences(
+    params: Params,
+    name: str,
+    g: np.ndarray,
+    loss: Callable[[], float],
+    rng: np.random.Generator,
+    tolerance: float,
+) -> float:
+    """The error of `g` against central differences in some elements of a parameter, which is put back."""
+    flat = params[name].reshape(-1)
+    chosen = np.sort(rng.permutation(flat.size)[:_SAMPLED])
+    before = flat[chosen].copy()
+    part = before.copy()
+
+    def at_part() -> float:
+        flat[chosen] = part
+        return loss()
+
+    numeric = central_differences(at_part, part, _STEP)
+    flat[chosen] = before
+    g = g.reshape(-1)[chosen].astype(np.float64)
+    distance = float(np.linalg.norm(g - numeric))
+    # Differences resolve no more than the rounding of the loss: a gradient that has vanished is below that.
+    noise = float(np.finfo(np.float64).eps) * abs(loss()) / _STEP * math.sqrt(chosen.size)
+    scale = max(float(np.linalg.norm(g)), float(np.linalg.norm(numeric)), noise / tolerance)
+    return distance / scale if math.isfinite(distance) else math.inf
+
+
+def _row(
+    name: str,
+    g: np.ndarray,
+    by_hand: np.ndarray,
+    differences: float | None,
+    tolerance: float,
+    over_time: bool = False,
+) -> Row:
+    error = norm_error(g, by_hand)
+    verdict = "agree"
+    if not error <= tolerance:
+        verdict = "manual differs"
+        if over_time and np.shape(by_hand) == g.shape:
+            # The backward comes from the end: the last timestep that differs is where the mistake is made.
+            wrong = [t for t in range(len(g)) if not norm_error(g[t], by_hand[t]) <= tolerance]
+            verdict += f", t <= {max(wrong)}" if wrong else ""
+    return Row(name, g.shape, float(np.linalg.norm(g)), error, differences, verdict)
+
+
+def as_table(rows: Sequence[Row], title: str | None = None) -> Table:
+    """The rows for a terminal, the tensors that differ in red."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    table.add_column("gradient")
+    table.add_column("shape")
+    table.add_column("norm", justify="right")
+    table.add_column("error against\nmanual", justify="right")
+    table.add_column("error against\ndifferences", justify="right")
+    table.add_column("verdict", no_wrap=True)
+    for row in rows:
+        differences = "" if row.differences is None else f"{row.differences:.1e}"
+        shape = " x ".join(map(str, row.shape))
+        cells = (row.name, shape, f"{row.norm:.6g}", f"{row.manual:.1e}", differences, row.verdict)
+        table.add_row(*cells, style=None if row.ok else "bold red")
+    return table

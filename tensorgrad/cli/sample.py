@@ -1,0 +1,42 @@
+"""`tensorgrad sample`: text from a trained model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tensorgrad.cli import runs
+from tensorgrad.errors import UserError
+from tensorgrad.models.char_lm import CharLM
+
+__all__ = ["sample"]
+
+
+@runs.limit_threads()
+def sample(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, or the folder of a run.")],
+    prime: Annotated[str, typer.Option(help="Text to go on from.")] = "",
+    length: Annotated[int, typer.Option(help="Characters to write.")] = 500,
+    temperature: Annotated[
+        float, typer.Option(help="Under 1 plays safe, over 1 dares more; 0 takes the likeliest.")
+    ] = 1.0,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed gives the same text.", show_default="a new one")
+    ] = None,
+) -> None:
+    """Write text with a trained model, character by character."""
+    if seed is not None and seed < 0:
+        raise UserError(f"the seed must be a whole number from 0 up, not {seed}")
+    model = CharLM.load(checkpoint / runs.CHECKPOINT if checkpoint.is_dir() else checkpoint)
+    # Made before anything is printed: it refuses arguments that make no sense.
+    characters = model.sample(prime, length, temperature, seed)
+    terminal = sys.stdout.isatty()
+    sys.stdout.write(runs.printable(prime) if terminal else prime)
+    for character in characters:
+        sys.stdout.write(runs.printable(character) if terminal else character)
+        if terminal:
+            sys.stdout.flush()
+    sys.stdout.write("\n")

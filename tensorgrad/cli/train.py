@@ -1,0 +1,132 @@
+"""`tensorgrad train`: a character model on any text."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tensorgrad.cli import runs
+from tensorgrad.data import Vocabulary, read_text
+from tensorgrad.errors import UserError
+from tensorgrad.models.char_lm import CharLM
+from tensorgrad.models.trainer import DivergedError, Settings, Trainer
+
+__all__ = ["train"]
+
+# Of the options, those that a resumed run may be given anew; the others are in its checkpoint.
+_FREE = {"out", "resume", "epochs", "steps", "save_every", "sample_every", "threads"}
+_DEFAULTS = Settings()
+_OUT = Path("tensorgrad-run")
+
+
+def train(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The text to learn: any file in UTF-8.")],
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoint and the log.")] = _OUT,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the folder, bit for bit.")
+    ] = False,
+    cell: Annotated[Literal["rnn", "lstm", "gru"], typer.Option(help="The recurrent cell.")] = "rnn",
+    hidden: Annotated[int, typer.Option(help="Hidden units.")] = 128,
+    batch: Annotated[int, typer.Option(help="Streams of text read side by side.")] = _DEFAULTS.batch,
+    window: Annotated[int, typer.Option(help="Timesteps the gradient reaches back over.")] = _DEFAULTS.window,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the text, altogether.", show_default=str(_DEFAULTS.epochs)),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps, altogether, in place of --epochs.")] = None,
+    lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = _DEFAULTS.lr,
+    decay: Annotated[
+        float, typer.Option(help="Multiplies the learning rate after each pass.")
+    ] = _DEFAULTS.decay,
+    clip: Annotated[
+        float, typer.Option(help="Norm that the gradient is clipped to; 0 for no clipping.")
+    ] = _DEFAULTS.clip,
+    valid_fraction: Annotated[
+        float, typer.Option(help="Part of the text, at its end, held out to evaluate on.")
+    ] = _DEFAULTS.valid_fraction,
+    seed: Annotated[int, typer.Option(help="For the first weights and the samples.")] = 0,
+    dtype: Annotated[Literal["float32", "float64"], typer.Option(help="Precision.")] = "float32",
+    save_every: Annotated[int, typer.Option(help="Steps from one checkpoint to the next.")] = 500,
+    sample_every: Annotated[int, typer.Option(help="Steps from one sample to the next; 0 for none.")] = 500,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="For matrix products; more pay for large networks only.", show_default="1"),
+    ] = None,
+) -> None:
+    """Train a character model on a text.
+
+    Ctrl-C finishes the step, saves and ends with status 130; --resume goes on.
+
+    Training that diverges ends with status 1 and leaves the last checkpoint.
+    """
+    if epochs is not None and steps is not None:
+        raise UserError("--epochs and --steps both say when to stop; give one of them")
+    if save_every < 1:
+        raise UserError(f"--save-every must be at least 1, not {save_every}")
+    if sample_every < 0:
+        raise UserError(f"--sample-every must not be negative, but it is {sample_every}")
+    if threads is not None and threads < 1:
+        raise UserError(f"--threads must be at least 1, not {threads}")
+    if seed < 0:
+        raise UserError(f"the seed must be a whole number from 0 up, not {seed}")
+    text = read_text(file)
+    try:
+        with runs.limit_threads(threads):
+            if resume:
+                _refuse_fixed_options(ctx)
+                trainer = Trainer.resume(out / runs.CHECKPOINT, text, epochs=epochs, steps=steps)
+                if trainer.steps >= trainer.total:
+                    raise UserError(
+                        f"the run in {out} has done {trainer.steps:,} steps already, and {trainer.total:,} "
+                        "are asked for; ask for more with --steps or --epochs"
+                    )
+            else:
+                settings = Settings(
+                    batch=batch,
+                    window=window,
+                    lr=lr,
+                    decay=decay,
+                    clip=clip,
+                    valid_fraction=valid_fraction,
+                    epochs=_DEFAULTS.epochs if epochs is None else epochs,
+                    steps=steps,
+                )
+                model = CharLM(Vocabulary(text), cell, hidden, seed=seed, dtype=dtype)
+                trainer = Trainer(model, text, settings, seed)
+                runs.new_folder(
+                    out, "go on with the run in it with --resume, or name another folder with --out"
+                )
+            for line in runs.describe(trainer, text):
+                print(line)
+            print(f"folder {out}", flush=True)
+            runs.run(trainer, out, runs.make_console(), save_every=save_every, sample_every=sample_every)
+    except DivergedError as error:
+        typer.echo(f"tensorgrad: {error}", err=True)
+        raise typer.Exit(1) from error
+    except MemoryError as error:
+        raise UserError(f"there is not enough memory for these sizes: {error}") from error
+    print("\nwrite with it:", shlex.join(["tensorgrad", "sample", str(out)]))
+    again = [
+        "tensorgrad",
+        "train",
+        str(file),
+        "--out",
+        str(out),
+        "--resume",
+        "--steps",
+        str(2 * trainer.total),
+    ]
+    print("go on with it:", shlex.join(again))
+
+
+def _refuse_fixed_options(ctx: typer.Context) -> None:
+    for name in sorted(set(ctx.params) - _FREE - {"file"}):
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UserError(
+                f"--{name.replace('_', '-')} cannot be given with --resume: a run goes on as it was started"
+            )

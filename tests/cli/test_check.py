@@ -1,0 +1,159 @@
+"""`tensorgrad check`: agreement where there is some, and every planted error caught."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorgrad as tg
+from tensorgrad.cli import check, main
+from tensorgrad.cli.check import compare
+from tensorgrad.models.manual import rnn as manual
+
+NAMES = ["loss", "W_xh", "W_hh", "W_hy", "b_h", "b_y", "h0", "dy", "dh", "da"]
+SMALL = {"T": 5, "B": 2, "H": 4, "V": 6}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("T", "B", "H", "V"), [(1, 1, 1, 2), (8, 3, 16, 12), (30, 1, 5, 3), (2, 7, 9, 5)])
+def test_right_gradients_agree(T: int, B: int, H: int, V: int, dtype: str) -> None:
+    for seed in range(2):
+        rows = compare(T, B, H, V, seed, dtype)
+        assert [row.name for row in rows] == NAMES
+        assert [row for row in rows if not row.ok] == []
+        assert [row.differences is None for row in rows] == [True] + [False] * 6 + [True] * 3
+        assert all(row.norm > 0 for row in rows)
+
+
+def test_a_gradient_that_has_vanished_is_not_called_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lies far below what differences can resolve."""
+    problem = check._problem
+
+    def vanishing(*args: Any) -> Any:
+        params, xs, ys = problem(*args)
+        return {**params, "W_hh": 1e-9 * params["W_hh"]}, xs, ys
+
+    monkeypatch.setattr(check, "_problem", vanishing)
+    rows = {row.name: row for row in compare(**SMALL)}
+    assert rows["h0"].norm < 1e-8
+    assert all(row.ok for row in rows.values())
+
+
+def test_of_a_large_tensor_some_elements_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "_SAMPLED", 3)
+    calls = []
+    loss = check._loss
+    monkeypatch.setattr(check, "_loss", lambda *args: calls.append(1) or loss(*args))  # type: ignore[func-returns-value]
+    assert all(row.ok for row in compare(**SMALL))
+    assert len(calls) == 6 * (2 * 3 + 1)
+
+
+def test_the_table_has_a_line_for_each_tensor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "-T", "3", "-B", "2", "-H", "4", "-V", "5"]) == 0
+    out = capsys.readouterr().out
+    for name in NAMES:
+        assert re.search(rf"^ *{name} .* agree *$", out, re.MULTILINE), name
+    assert out.rstrip().endswith("All 10 agree.")
+    assert "3 x 2 x 5" in out
+    assert "\x1b" not in out
+
+
+def planted(change: Callable[[manual.Gradients, Any], manual.Gradients]) -> Callable[..., manual.Gradients]:
+    backward = manual.backward
+
+    def wrong(params: Any, cache: Any, *args: Any) -> manual.Gradients:
+        return change(backward(params, cache, *args), cache)
+
+    return wrong
+
+
+def change_param(name: str, change: Callable[[np.ndarray], Any]) -> Callable[..., manual.Gradients]:
+    def changed(grads: manual.Gradients, cache: Any) -> manual.Gradients:
+        return dataclasses.replace(grads, params={**grads.params, name: change(grads.params[name])})
+
+    return planted(changed)
+
+
+def carry_dropped_at(t: int) -> Callable[..., manual.Gradients]:
+    """dh is right from the end back to t + 1, and wrong from t back, as when dh_next is forgotten once."""
+
+    def changed(grads: manual.Gradients, cache: Any) -> manual.Gradients:
+        factor = np.ones((len(grads.dh), 1, 1))
+        factor[: t + 1] = 0.5
+        return dataclasses.replace(grads, dh=grads.dh * factor, da=grads.da * factor)
+
+    return planted(changed)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "differ"),
+    [
+        (change_param("W_hh", np.transpose), {"W_hh": "manual differs"}),
+        (change_param("W_xh", lambda g: g * 1.001), {"W_xh": "manual differs"}),
+        (change_param("b_y", np.negative), {"b_y": "manual differs"}),
+        (change_param("b_h", lambda g: g[:-1]), {"b_h": "manual differs"}),
+        (change_param("W_hy", lambda g: g * np.nan), {"W_hy": "manual differs"}),
+        (planted(lambda g, c: dataclasses.replace(g, dh0=np.zeros_like(g.dh0))), {"h0": "manual differs"}),
+        (carry_dropped_at(2), {"dh": "manual differs, t <= 2", "da": "manual differs, t <= 2"}),
+        (planted(lambda g, c: dataclasses.replace(g, dy=g.dy * 2)), {"dy": "manual differs, t <= 4"}),
+    ],
+)
+def test_an_error_planted_in_the_manual_backward_is_caught(
+    wrong: Any, differ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(manual, "backward", wrong)
+    rows = compare(**SMALL)
+    assert {row.name: row.verdict for row in rows if not row.ok} == differ
+    assert main(["check", "-T", "5", "-B", "2", "-H", "4", "-V", "6"]) == 1
+    out = capsys.readouterr().out
+    assert f"{len(differ)} of 10 differ: {', '.join(sorted(differ, key=NAMES.index))}" in out
+
+
+def test_an_error_planted_in_the_manual_forward_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = manual.forward
+
+    def wrong(*args: Any, **kwargs: Any) -> Any:
+        loss, cache = forward(*args, **kwargs)
+        return loss * 1.0001, cache
+
+    monkeypatch.setattr(manual, "forward", wrong)
+    assert [row.name for row in compare(**SMALL) if not row.ok] == ["loss"]
+
+
+def test_an_error_planted_in_the_engine_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong rule of the engine's differs from both of the others, in everything behind it."""
+    gentle = tg.custom_vjp(np.tanh, lambda g, ans, x: (g * (1 - ans),))
+    monkeypatch.setattr(tg, "tanh", gentle)
+    verdicts = {row.name: row.verdict for row in compare(**SMALL)}
+    assert verdicts["W_hh"] == verdicts["W_xh"] == verdicts["b_h"] == verdicts["h0"] == "both differ"
+    # Before the mistake all is well: dy, what is made of it, and dh at the last timestep.
+    assert verdicts["loss"] == verdicts["dy"] == verdicts["W_hy"] == verdicts["b_y"] == "agree"
+    assert verdicts["dh"] == "manual differs, t <= 3"
+    assert verdicts["da"] == "manual differs, t <= 4"
+
+
+def test_an_error_planted_in_the_differences_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    differences = check.central_differences
+    monkeypatch.setattr(check, "central_differences", lambda *args: differences(*args) * (1 + 1e-5))
+    verdicts = {row.name: row.verdict for row in compare(**SMALL)}
+    assert [name for name, verdict in verdicts.items() if verdict == "differences differ"] == NAMES[1:7]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["-T", "0"], "-T must be at least 1, not 0"),
+        (["-B", "-2"], "-B must be at least 1, not -2"),
+        (["-H", "0"], "-H must be at least 1, not 0"),
+        (["-V", "1"], "-V must be at least 2, not 1"),
+        (["--seed", "-1"], "the seed must be a whole number from 0 up, not -1"),
+    ],
+)
+def test_bad_sizes(options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", *options]) == 2
+    assert capsys.readouterr() == ("", f"tensorgrad: {sentence}\n")

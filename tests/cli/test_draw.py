@@ -1,0 +1,105 @@
+"""`tensorgrad draw`."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tensorgrad.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def no_renderer(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "pygraphviz" else find(name)
+    )
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_the_picture_and_its_text(cell: str, capfd: pytest.CaptureFixture[str]) -> None:
+    if shutil.which("dot") is None:
+        pytest.importorskip("pygraphviz")
+    assert main(["draw", "--cell", cell]) == 0
+    out, err = capfd.readouterr()
+    assert out.startswith(f"{cell}.svg, {cell}.dot: 4 timesteps, ")
+    assert err == ""
+    assert Path(f"{cell}.svg").read_text("utf-8").startswith("<?xml")
+    text = Path(f"{cell}.dot").read_text("utf-8")
+    assert text.count("subgraph") == 4
+    assert '"t3.h"' in text
+
+
+def test_sizes_show_as_shapes() -> None:
+    argv = ["draw", "-T", "2", "-H", "7", "-V", "11", "-B", "3", "--out", "small.dot"]
+    assert main(argv) == 0
+    text = Path("small.dot").read_text("utf-8")
+    assert text.count("subgraph") == 2
+    for shape in (
+        "(3, 11) float64",
+        "(7, 11) float64",
+        "(7, 7) float64",
+        "(3, 7) float64",
+        "(11, 7) float64",
+    ):
+        assert shape in text
+
+
+@pytest.mark.usefixtures("no_renderer")
+def test_without_a_renderer_the_text_is_written_and_it_says_what_to_install(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["draw", "--steps", "1", "--out", "one.png"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        "one.dot: 1 timestep, 17 boxes",
+        "one.png is not written: drawing PNG needs Graphviz: install Graphviz "
+        "(https://graphviz.org/download), or pygraphviz, which brings it along.",
+    ]
+    assert err == ""
+    assert [path.name for path in Path().iterdir()] == ["one.dot"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--steps", "0"], "--steps must be at least 1, not 0"),
+        (["--hidden", "-3"], "--hidden must be at least 1, not -3"),
+        (["--vocab", "0"], "--vocab must be at least 1, not 0"),
+        (["--batch", "-1"], "--batch must be at least 1, not -1"),
+        (["--steps", "1000"], "1,000 timesteps are too many to draw: beyond 5,000 boxes"),
+        (["--steps", "1000000000"], "too many: choose smaller ones"),
+        (["--hidden", "1000000"], "too many: choose smaller ones"),
+        (
+            ["--out", "rnn.gif"],
+            "cannot draw into rnn.gif: its name must end in one of .svg, .png, .pdf, .dot",
+        ),
+        (["--out", "nowhere/rnn.svg"], "No such file or directory"),
+    ],
+)
+def test_a_mistake_gets_one_sentence_and_status_2(
+    argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["draw", *argv]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("tensorgrad: ")
+    assert err.count("\n") == 1
+    assert sentence in err
+    assert not list(Path().iterdir())
+
+
+def test_an_unknown_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["draw", "--cell", "esn"]) == 2
+    err = capsys.readouterr().err
+    assert "esn" in err
+    assert "Traceback" not in err

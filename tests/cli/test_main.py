@@ -1,0 +1,136 @@
+"""The way in: exit statuses, one sentence on stderr, and no traceback for a mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import tensorgrad
+from tensorgrad.cli import app as app_module
+from tensorgrad.cli import main
+from tensorgrad.errors import CheckpointError, ShapeError, UserError
+
+
+@pytest.fixture
+def raising() -> Iterator[Callable[[BaseException], None]]:
+    """Add a command that raises."""
+    commands = list(app_module.app.registered_commands)
+
+    def plant(error: BaseException) -> None:
+        def broken() -> None:
+            raise error
+
+        app_module.app.command()(broken)
+
+    yield plant
+    app_module.app.registered_commands[:] = commands
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"tensorgrad {tensorgrad.__version__}\n"
+
+
+def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "info" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [["no-such-command"], ["info", "--no-such-option"], ["info", "extra"]])
+def test_a_wrong_command_line_ends_with_status_2(capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert argv[-1] in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (UserError("the file is empty"), "the file is empty"),
+        (CheckpointError("c.safetensors is damaged"), "c.safetensors is damaged"),
+        (PermissionError(13, "Permission denied", "out"), "[Errno 13] Permission denied: 'out'"),
+    ],
+)
+def test_a_mistake_gets_one_sentence_and_status_2(
+    raising: Callable[[BaseException], None],
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    sentence: str,
+) -> None:
+    raising(error)
+    assert main(["broken"]) == 2
+    assert capsys.readouterr() == ("", f"tensorgrad: {sentence}\n")
+
+
+def test_ctrl_c_ends_with_status_130(
+    raising: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    raising(KeyboardInterrupt())
+    assert main(["broken"]) == 130
+    assert capsys.readouterr() == ("", "tensorgrad: interrupted\n")
+
+
+@pytest.mark.parametrize("error", [ShapeError("a bug"), ZeroDivisionError("a bug")])
+def test_a_bug_keeps_its_traceback(raising: Callable[[BaseException], None], error: BaseException) -> None:
+    raising(error)
+    with pytest.raises(type(error), match="a bug"):
+        main(["broken"])
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"), [(["typer"], "typer"), (["rich"], "rich"), (["typer", "rich"], "typer and rich")]
+)
+def test_without_its_packages_the_command_line_says_what_to_install(missing: list[str], words: str) -> None:
+    program = (
+        f"import sys\nfor name in {missing!r}: sys.modules[name] = None\n"
+        "from tensorgrad.cli import main\nraise SystemExit(main(['--version']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == f"tensorgrad: the command line needs {words}: pip install 'tensorgrad-rnn[app]'\n"
+
+
+def test_a_traceback_is_python_s_own() -> None:
+    """Typer's prints the local variables, arrays and all."""
+    program = (
+        "from tensorgrad.cli import app, main\n"
+        "def broken() -> None:\n    secret = 'do not print'\n    raise ZeroDivisionError(len(secret))\n"
+        "app.app.command()(broken)\nmain(['broken'])"
+    )
+    program = "import tensorgrad.cli.app\n" + program
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback (most recent call last)")
+    assert "do not print" not in done.stderr
+    assert "─" not in done.stderr
+
+
+def test_a_terminal_without_the_letters_is_no_error() -> None:
+    program = (
+        "import tensorgrad.cli.app\nfrom tensorgrad.cli import app, main\n"
+        "def say() -> None:\n    print('na\\u00efve \\u6f22')\n"
+        "app.app.command()(say)\nraise SystemExit(main(['say']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", program],
+        capture_output=True,
+        check=False,
+        env={"PYTHONIOENCODING": "ascii", "PYTHONPATH": ":".join(sys.path)},
+    )
+    assert done.returncode == 0
+    assert done.stdout == b"na?ve ?\n"
+
+
+def test_the_program_starts_without_what_is_heavy() -> None:
+    program = (
+        "import sys\nfrom tensorgrad.cli import main\nmain(['--version'])\n"
+        "print(sorted({'matplotlib', 'torch', 'jax', 'scipy', 'pygraphviz'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
