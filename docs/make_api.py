@@ -42,7 +42,13 @@ def page() -> str:
     lines = ["# The public names", "", "Written by `python docs/make_api.py` from the docstrings."]
     for name, short in SECTIONS.items():
         module = importlib.import_module(name)
-        lines += ["", f"## `{name}`", "", (inspect.getdoc(module) or "").split("\n\n")[0].replace("\n", " "), ""]
+        lines += [
+            "",
+            f"## `{name}`",
+            "",
+            (inspect.getdoc(module) or "").split("\n\n")[0].replace("\n", " "),
+            "",
+        ]
         for public in sorted(module.__all__, key=str.lower):
             value = getattr(module, public)
             if inspect.ismodule(value):

@@ -3,7 +3,7 @@
 Names follow NumPy for operations, PyTorch for `nn` and `optim`, JAX for transforms.
 """
 
-from tensorgrad import functional, nn, ops, optim, tree
+from tensorgrad import functional, nn, ops, optim, tree, viz
 from tensorgrad.check.gradcheck import gradcheck
 from tensorgrad.errors import (
     AnomalyError,
@@ -79,6 +79,7 @@ __all__ = [
     "tensor",
     "tree",
     "value_and_grad",
+    "viz",
     "vjp",
 ]
 __all__ += ops.__all__

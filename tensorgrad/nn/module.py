@@ -57,6 +57,12 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Errors and drawings then call a parameter by the name of its attribute.
+        if isinstance(value, Parameter) and value.name is None:
+            value.name = name
+        super().__setattr__(name, value)
+
     # --- finding parameters ------------------------------------------------------------------------------
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module and all within it, with dotted paths; a module found twice comes once."""

@@ -1,0 +1,258 @@
+"""What is drawn: kinds, names, ids, frames, and the numbers of them."""
+
+from __future__ import annotations
+
+import gc
+import re
+import sys
+import weakref
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorgrad as tg
+from tensorgrad import nn
+from tensorgrad.errors import GraphError
+from tensorgrad.viz.dot import to_dot
+from tensorgrad.viz.drawing import draw
+from tensorgrad.viz.model import Box, Model, build
+
+from .conftest import GRAPHS, Case, char_rnn
+
+
+def model_of(case: Case) -> Model:
+    return build(case.output, case.unrolled, case.params)
+
+
+def by_id(model: Model) -> dict[str, Box]:
+    return {box.id: box for box in model.boxes}
+
+
+def leaf(*shape: int, name: str | None = None) -> Any:
+    return tg.tensor(np.ones(shape), requires_grad=True, name=name)
+
+
+def test_a_plain_expression() -> None:
+    x, w = leaf(2, name="x"), leaf(2)
+    boxes = by_id(build(tg.sum(tg.tanh(x * w * 0.5)[0:1])))
+    assert list(boxes) == ["x", "parameter", "multiply", "multiply_2", "tanh", "getitem", "sum"]
+    assert boxes["multiply_2"].op == "multiply(·, 0.5)"
+    assert boxes["getitem"].op == "getitem[0:1]"
+    assert boxes["sum"].kind == "output"
+    assert (boxes["x"].kind, boxes["x"].shape, boxes["x"].dtype) == ("parameter", "(2,)", "float64")
+
+
+def test_kinds_and_names_in_an_unrolled_rnn() -> None:
+    boxes = by_id(model_of(char_rnn(2)))
+    kinds = {name: boxes[f"t1.{name}"].kind for name in ("x", "cell_weight_hh", "a", "h", "y", "labels", "L")}
+    assert kinds == {
+        "x": "input",
+        "cell_weight_hh": "parameter",
+        "a": "operation",
+        "h": "state",
+        "y": "operation",
+        "labels": "constant",
+        "L": "output",
+    }
+    assert boxes["t1.cell_weight_hh"].name == "cell.weight_hh"
+    assert boxes["t1.h"].op == "tanh"
+    assert boxes["loss"].kind == "output"
+    assert "scope t=1" in boxes["t1.h"].notes
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_ids_are_plain_and_unlike_one_another(name: str) -> None:
+    model = model_of(GRAPHS[name](3))
+    ids = [box.id for box in model.boxes] + [frame.id for frame in model.frames]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"\w+(\.\w+)*", each, re.ASCII) for each in ids)
+    assert {end for arrow in model.arrows for end in (arrow.tail, arrow.head)} <= set(ids)
+    assert all(box.id == f"{box.frame}.{box.role}".lstrip(".") for box in model.boxes)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_the_same_graph_gives_the_same_text(name: str) -> None:
+    case = GRAPHS[name](3)
+    again = GRAPHS[name](3)
+    assert to_dot(model_of(case)) == to_dot(model_of(case)) == to_dot(model_of(again))
+
+
+def test_one_frame_for_each_timestep_in_order() -> None:
+    frames = model_of(char_rnn(12)).frames
+    assert [(frame.id, frame.title, frame.step) for frame in frames] == [
+        (f"t{t}", f"t={t}", t) for t in range(12)
+    ]
+    # As they come, from the last timestep to the first, but drawn in the order of time.
+    backwards = nn.unroll(nn.RNNCell(2, 3, seed=0), np.ones((12, 1, 2)), reverse=True)
+    assert [frame.step for frame in build(tg.sum(backwards.outputs)).frames] == list(range(12))
+
+
+def test_scopes_nest() -> None:
+    frames = model_of(GRAPHS["attention"](2)).frames
+    parents = {frame.id: frame.parent for frame in frames}
+    assert parents["encoder.t1"] == "encoder"
+    assert parents["decoder.t1.attention"] == "decoder.t1"
+    order = [frame.id for frame in frames]
+    assert order.index("encoder") < order.index("encoder.t1") < order.index("decoder")
+
+
+def test_states_are_what_is_carried() -> None:
+    lstm = model_of(char_rnn(3, "lstm"))
+    assert {box.role for box in lstm.boxes if box.kind == "state"} == {"h", "c"}
+    carried = {(arrow.tail, arrow.head) for arrow in lstm.arrows if arrow.carried}
+    assert {tail for tail, _ in carried} == {"t0.h", "t0.c", "t1.h", "t1.c"}
+    assert all(tail[:2] != head[:2] for tail, head in carried)
+
+
+def test_a_running_loss_is_no_state() -> None:
+    boxes = model_of(GRAPHS["running sum"](3)).boxes
+    assert {box.name for box in boxes if box.kind == "output"} >= {"total"}
+    assert {box.name for box in boxes if box.kind == "state"} == {"h"}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_the_drawing_grows_with_the_timesteps_and_no_faster(name: str) -> None:
+    sizes = [
+        (len(model.boxes), len(model.arrows))
+        for model in (model_of(GRAPHS[name](T)) for T in (5, 6, 7, 8, 9))
+    ]
+    assert len(set(np.diff([boxes for boxes, _ in sizes]))) == 1
+    assert len(set(np.diff([arrows for _, arrows in sizes]))) == 1
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_nothing_shared_is_a_hub(name: str) -> None:
+    """A box leads to as many others at 40 timesteps as at 5."""
+
+    def most_users(T: int) -> int:
+        return max(Counter(arrow.tail for arrow in model_of(GRAPHS[name](T)).arrows).values())
+
+    assert most_users(40) == most_users(5)
+
+
+def test_a_shared_parameter_stands_in_each_timestep() -> None:
+    model = model_of(char_rnn(20))
+    assert [box.id for box in model.boxes if box.name == "cell.weight_hh"] == [
+        f"t{t}.cell_weight_hh" for t in range(20)
+    ]
+
+
+def test_a_computed_value_that_many_timesteps_use_is_referred_to() -> None:
+    w, h = leaf(3, name="w"), leaf(3, name="h0")
+    masked = tg.label(w * np.array([1.0, 0.0, 1.0]), "masked")
+    for t in range(6):
+        with tg.scope(f"t={t}"):
+            h = tg.tanh(h * masked)
+    boxes = by_id(build(tg.sum(h)))
+    assert boxes["masked"].kind == "operation"
+    assert [boxes[f"t{t}.masked"].kind for t in range(6)] == ["reference"] * 6
+
+
+def test_labels_of_the_unrolled_run_name_the_boxes() -> None:
+    """Where sequences end, the state that leaves the step has its name, not the one before the mask."""
+    roll = nn.unroll(nn.RNNCell(2, 3, seed=0), np.ones((3, 2, 2)), lengths=[3, 2])
+    boxes = by_id(build([roll.outputs, roll.state], roll))
+    assert boxes["t2.h"].op == "where"
+    assert boxes["t2.h_2"].op == "tanh"
+
+
+def test_constants() -> None:
+    x = leaf(2, 2, name="x")
+    total = tg.where(np.array([True, False]), x, 0) + np.zeros((2, 2)) + np.ones(2) + np.array([3.0, 4.0])
+    boxes = by_id(build(total))
+    assert {box.id for box in boxes.values() if box.kind == "constant"} == {
+        "condition",
+        "zeros",
+        "ones",
+        "array",
+    }
+    assert boxes["where"].op == "where(·, ·, 0)"
+
+
+def test_numbers_in_operations_are_short() -> None:
+    x = leaf(2, name="x")
+    assert by_id(build(x * (1 / 3)))["multiply"].op == "multiply(·, 0.3333)"
+    assert by_id(build(1_000_000 + x))["add"].op == "add(1e+06, ·)"
+
+
+def test_an_operand_used_twice_has_two_arrows() -> None:
+    x = leaf(2, name="x")
+    assert [(arrow.tail, arrow.head) for arrow in build(x * x).arrows] == [("x", "multiply")] * 2
+
+
+def test_several_outputs() -> None:
+    x = leaf(2, name="x")
+    with tg.scope("t=0"):
+        outputs = {"a": tg.tanh(x), "b": [x, tg.exp(x)]}
+    boxes = by_id(build(outputs))
+    assert {name for name, box in boxes.items() if box.kind == "output"} == {"t0.tanh", "t0.exp"}
+
+
+def test_odd_scopes() -> None:
+    x = leaf(2, name="x")
+    for name in ("", "a//b", "a/", "/", "t=0", "t=00", "t0", "T=1", "t=-1", "漢", "t=" + "9" * 5000):
+        with tg.scope(name), tg.scope(""):
+            x = tg.tanh(x)
+    model = build(x)
+    ids = [frame.id for frame in model.frames] + [box.id for box in model.boxes]
+    assert len(set(ids)) == len(ids)
+    assert [frame.step for frame in model.frames if frame.step is not None] == [0, 0]
+    assert to_dot(model)
+
+
+def test_operations_written_in_c() -> None:
+    op = tg.defop("arctan", np.arctan, lambda g, ans, x: g / (1 + x * x))
+    assert by_id(build(op(leaf(2, name="x"))))["arctan"].op == "arctan"
+
+
+def test_a_deep_graph_needs_no_stack() -> None:
+    x = leaf(1, name="x")
+    for _ in range(10_000):
+        x = x * 0.5
+    limit = sys.getrecursionlimit()
+    depth = len(sys._current_frames()) + 150
+    try:
+        sys.setrecursionlimit(depth + 150)
+        model = build(x)
+        text = to_dot(model)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert len(model.boxes) == 10_001
+    assert text.count(" -> ") == 10_000
+
+
+def test_a_drawing_does_not_keep_the_graph() -> None:
+    case = char_rnn(2)
+    alive = weakref.ref(case.output)
+    gc.collect()
+    gc.disable()
+    try:
+        drawing = draw(case.output, unrolled=case.unrolled, params=case.params)
+        del case
+        assert alive() is None
+    finally:
+        gc.enable()
+    assert drawing.source
+
+
+@pytest.mark.parametrize(
+    ("output", "unrolled", "sentence"),
+    [
+        (tg.tensor([1.0], name="c"), None, "nothing to draw behind the tensor 'c'"),
+        (tg.tensor([1.0], requires_grad=True), None, "nothing to draw behind"),
+        (np.ones(2), None, "no Tensor in this ndarray"),
+        ([], None, "no Tensor in this list"),
+        (tg.tensor([1.0]), tg.tensor([1.0]), r"takes what nn\.unroll returned, not a Tensor"),
+    ],
+)
+def test_nothing_to_draw(output: Any, unrolled: Any, sentence: str) -> None:
+    with pytest.raises(GraphError, match=sentence):
+        draw(output, unrolled=unrolled)
+
+
+def test_too_much_to_draw() -> None:
+    case = char_rnn(400)
+    with pytest.raises(GraphError, match=r"5,603 boxes in 400 timesteps.*fewer timesteps"):
+        draw(case.output)
