@@ -25,16 +25,40 @@ SECTIONS = {
 }
 
 
+class Shown:
+    """A default value as it reads in source: the same on every run and every version of Python."""
+
+    def __init__(self, value: object) -> None:
+        self.text = repr(value)
+        if isinstance(value, type):
+            self.text = value.__name__
+        elif callable(value):
+            self.text = "..."
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 def signature(value: object) -> str:
-    """The parameter names of a function or class, defaults included and annotations left out."""
-    if not callable(value):
+    """The parameters of a function or class with their defaults, annotations left out."""
+    # What an exception takes differs between versions of Python, and nobody calls one.
+    if not callable(value) or (isinstance(value, type) and issubclass(value, BaseException)):
         return ""
     try:
         found = inspect.signature(value)
     except ValueError:
         return ""
-    bare = [p.replace(annotation=inspect.Parameter.empty) for p in found.parameters.values()]
+    empty = inspect.Parameter.empty
+    bare = [
+        p.replace(annotation=empty, default=empty if p.default is empty else Shown(p.default))
+        for p in found.parameters.values()
+    ]
     return str(found.replace(parameters=bare, return_annotation=inspect.Signature.empty))
+
+
+def summary(value: object) -> str:
+    """The first paragraph of a docstring, on one line."""
+    return (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ")
 
 
 def page() -> str:
@@ -42,19 +66,12 @@ def page() -> str:
     lines = ["# The public names", "", "Written by `python docs/make_api.py` from the docstrings."]
     for name, short in SECTIONS.items():
         module = importlib.import_module(name)
-        lines += [
-            "",
-            f"## `{name}`",
-            "",
-            (inspect.getdoc(module) or "").split("\n\n")[0].replace("\n", " "),
-            "",
-        ]
+        lines += ["", f"## `{name}`", "", summary(module), ""]
         for public in sorted(module.__all__, key=str.lower):
             value = getattr(module, public)
             if inspect.ismodule(value):
                 continue
-            summary = (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ")
-            lines.append(f"- `{short}.{public}{signature(value)}`: {summary}")
+            lines.append(f"- `{short}.{public}{signature(value)}`: {summary(value)}")
     return "\n".join(lines) + "\n"
 
 
