@@ -8,8 +8,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import types
 from pathlib import Path
 
+KINDS = (types.FunctionType, type)
 PAGE = Path(__file__).with_name("api.md")
 SECTIONS = {
     "tensorgrad": "tg",
@@ -69,7 +71,7 @@ def page() -> str:
         lines += ["", f"## `{name}`", "", summary(module), ""]
         for public in sorted(module.__all__, key=str.lower):
             value = getattr(module, public)
-            if inspect.ismodule(value):
+            if not isinstance(value, KINDS):
                 continue
             lines.append(f"- `{short}.{public}{signature(value)}`: {summary(value)}")
     return "\n".join(lines) + "\n"

@@ -656,7 +656,7 @@ class _Walk:
             self.arrived[index] = total
 
     def settle(self, node: Node, g: Any) -> Any:
-        """The whole cotangent of a node whose users have all had their turn: summed up, shown, handed over."""
+        """The whole cotangent of a node whose users have all had their turn: summed, shown, handed over."""
         own = g.__class__ is not np.ndarray and isinstance(g, (_Total, Deferred))
         if own:
             g = g.dense()

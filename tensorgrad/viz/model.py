@@ -116,7 +116,7 @@ def build(output: Any, unrolled: Any = None, params: Any = None) -> Model:
     Args:
         output: a Tensor, or a tree of Tensors.
         unrolled: what `nn.unroll` returned, for its labels and its last state.
-        params: a Module or any tree of Tensors; the paths in it name the leaves that have no name.
+        params: a Module or any tree of Tensors; its leaves are called by their paths in it.
 
     Raises:
         GraphError: `output` holds no Tensor, or none that an operation made; `unrolled` is something else.
@@ -232,7 +232,7 @@ class _Builder:
 
     def leaf(self, node: Node, scope: str, role: str) -> _Part:
         kind: Kind = "parameter" if node.requires_grad else "input"
-        name = self.labels.get(node.index) or node.name or self.paths.get(node.index) or role or kind
+        name = self.labels.get(node.index) or self.paths.get(node.index) or node.name or role or kind
         return _Part(scope, kind, name, "", node._value, _notes(node), 1)
 
     def operand(self, node: Node, argnum: int) -> _Part | None:
