@@ -10,6 +10,7 @@ import inspect
 import sys
 import types
 from pathlib import Path
+from typing import get_origin
 
 KINDS = (types.FunctionType, type)
 PAGE = Path(__file__).with_name("api.md")
@@ -71,7 +72,7 @@ def page() -> str:
         lines += ["", f"## `{name}`", "", summary(module), ""]
         for public in sorted(module.__all__, key=str.lower):
             value = getattr(module, public)
-            if not isinstance(value, KINDS):
+            if not isinstance(value, KINDS) or get_origin(value) is not None:
                 continue
             lines.append(f"- `{short}.{public}{signature(value)}`: {summary(value)}")
     return "\n".join(lines) + "\n"
