@@ -27,7 +27,7 @@ class TensorgradError(Exception):
     """Base of every error raised on purpose by tensorgrad."""
 
 
-class ShapeError(TensorgradError, ValueError):
+class ShapeError(TensorgradError, ValueError, IndexError):
     """Shapes, axes or indices do not fit the operation."""
 
 

@@ -51,12 +51,21 @@ __all__ = [
 ]
 
 
+def _largest(x: Any, axis: int) -> Any:
+    """The maximum along an axis, kept with length 1; -inf over an empty one."""
+    if not x.size or axis not in (-1, x.ndim - 1):
+        return np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+    # Along rows argmax is several times faster than max.
+    rows = x.reshape(-1, x.shape[-1])
+    return rows[np.arange(len(rows)), rows.argmax(axis=1)].reshape(*x.shape[:-1], 1)
+
+
 def _shifted(x: Any, axis: int) -> Any:
     """A copy of x less its maximum, at most 0 everywhere; rows of nothing but -inf stay at -inf."""
     x = np.asarray(x)
     if x.dtype.kind != "f":
         x = x.astype(np.float64)
-    top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+    top = _largest(x, axis)
     if not np.isfinite(top).all():
         top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
     return np.subtract(x, top)

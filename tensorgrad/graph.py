@@ -320,6 +320,8 @@ def as_constant(value: Any, like: np.dtype[Any]) -> Any:
     kind = type(value)
     if kind is bool or (kind is int and like.kind in "iufc") or (kind is float and like.kind in "fc"):
         return np.asarray(value, None if kind is bool else like)
+    if kind in (list, tuple) and any(isinstance(part, Node) for part in value):
+        raise TypeError(f"a {kind.__name__} of Tensors would lose their gradients; use tg.stack(...)")
     fixed = kind is np.ndarray and value.base is None and not value.flags.writeable
     array = value if fixed else np.array(value)
     if array.dtype.kind not in "biufc":
@@ -562,8 +564,8 @@ class _Walk:
         self.heap: list[int] = []
 
     def run(self, seeds: Iterable[tuple[Node, Any]]) -> dict[int, Any]:
-        for node, g in seeds:
-            self.send(node, g)
+        for root, seed in seeds:
+            self.send(root, seed)
         # This loop is what every training step waits for: the common case is spelled out in it, and
         # everything else is a call away.
         heap, nodes, arrived = self.heap, self.nodes, self.arrived
@@ -684,15 +686,15 @@ class _Walk:
             changed = hook(g)
             if changed is None:
                 continue
-            array = changed._value if isinstance(changed, Node) else np.array(changed, node._value.dtype)
-            if array.shape != node._value.shape:
+            dtype = node._value.dtype
+            new: Any = changed if isinstance(changed, Node) else node.result_class(np.array(changed, dtype))
+            if new._value.dtype != dtype:
+                new = new.astype(dtype)
+            if new._value.shape != node._value.shape:
                 raise ShapeError(
-                    f"a hook on the {node.describe()} returned a gradient of shape {array.shape}"
+                    f"a hook on the {node.describe()} returned a gradient of shape {new._value.shape}"
                 )
-            if not self.create_graph:
-                g = array
-            else:
-                g = changed if isinstance(changed, Node) else node.result_class(array)
+            g = new if self.create_graph else new._value
         return g
 
     def fit(self, g: Any, node: Node, argnum: int) -> Any:
@@ -702,7 +704,8 @@ class _Walk:
         if g.shape != shape:
             op = node.op
             assert op is not None
-            if op.broadcasts and g.__class__ is np.ndarray and g.shape[-1:] == shape and g.size:
+            rows = g.__class__ is np.ndarray and not self.create_graph and g.shape[-1:] == shape
+            if op.broadcasts and rows and g.size:
                 # A bias: its T sums over rows are put off and done together.
                 g = Rows(g if g.ndim == 2 else g.reshape(-1, shape[0]))
             elif op.broadcasts and _broadcasts(shape, g.shape):

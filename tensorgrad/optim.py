@@ -42,7 +42,8 @@ class Optimiser:
     """What all optimisers share: the parameters, the learning rate, and state arrays for each parameter.
 
     parameters: Tensors that require a gradient. lr: the learning rate, which may be set between steps.
-    Raises ValueError for a learning rate that is negative or not finite, GraphError for no parameters.
+    Raises ValueError for a learning rate that is negative or not finite, GraphError for no parameters, for a
+    parameter given twice, and for what is no leaf Tensor.
     """
 
     slots: tuple[str, ...] = ()
@@ -51,6 +52,15 @@ class Optimiser:
         self.parameters = list(parameters)
         if not self.parameters:
             raise GraphError(f"{type(self).__name__}: there are no parameters to train")
+        for p in self.parameters:
+            if not isinstance(p, Tensor) or not p.is_leaf:
+                what = p.describe() if isinstance(p, Tensor) else repr(p)
+                raise GraphError(
+                    f"{type(self).__name__}: the {what} cannot be trained; give a list of leaf Tensors, such "
+                    "as model.parameters()"
+                )
+        if len({id(p) for p in self.parameters}) < len(self.parameters):
+            raise GraphError(f"{type(self).__name__}: a parameter is given twice, and would be updated twice")
         self.lr = _number(type(self).__name__, "lr", lr)
         self.steps = 0
         self.state: dict[str, list[np.ndarray]] = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorgrad.errors import GraphError
 from tensorgrad.graph import context
 
 __all__ = ["DrawLog", "Seed", "as_generator", "draw", "manual_seed"]
@@ -55,6 +56,11 @@ class DrawLog:
     def generator(self, rng: np.random.Generator) -> np.random.Generator:
         """The generator to draw from in place of `rng`."""
         if self.replaying:
+            if self.next == len(self.states):
+                raise GraphError(
+                    "checkpoint: the function drew more random numbers when it was run again; it must do the "
+                    "same for the same arguments"
+                )
             kind, state = self.states[self.next]
             self.next += 1
             bits = kind()

@@ -21,7 +21,8 @@ def no_grad() -> configure:
     ...     (x * 2).requires_grad
     False
     """
-    return configure(recording=False)
+    # What is computed inside is a constant to a transform around, gradients by an inner transform included.
+    return configure(recording=False, nested=False)
 
 
 def enable_grad() -> configure:

@@ -206,7 +206,8 @@ class Tensor(Node):
         fn = registry.get(func.__name__) if func.__module__ == "numpy" else None
         if fn is None:
             raise TypeError(
-                f"np.{func.__name__} has no gradient here; call it on tensor.numpy() for plain values"
+                f"{func.__module__.replace('numpy', 'np')}.{func.__name__} has no gradient here; call it on "
+                "tensor.numpy() for plain values"
             )
         return fn(*args, **kwargs)
 

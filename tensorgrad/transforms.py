@@ -46,6 +46,7 @@ def grad(
         raise GraphError(f"grad: the output must be a Tensor, not {type(output).__name__}")
     if isinstance(inputs, Node):
         raise GraphError("grad: inputs is a list of Tensors; write tg.grad(loss, [x])")
+    inputs = list(inputs)
     for number, x in enumerate(inputs):
         if not isinstance(x, Node) or not x.requires_grad:
             what = x.describe() if isinstance(x, Node) else repr(x)
@@ -128,7 +129,9 @@ def value_and_grad(fn: Callable[..., Any], has_aux: bool = False) -> Callable[..
             else [_result(None, x, nested) for x in inputs]
         )
         names = structure.keys if hasattr(params, "named_parameters") else None
-        return out, dict(zip(names, grads, strict=True)) if names else tree.unflatten(structure, grads)
+        if names is None:
+            return out, tree.unflatten(structure, grads)
+        return out, dict(zip(names, grads, strict=True))
 
     return differentiated
 
@@ -252,7 +255,8 @@ def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
     fn: from trees to a tree of Tensors, the same each time it is called with the same arguments; dropout
     inside draws the same numbers again. Tensors that `fn` takes from elsewhere (a Module's parameters)
-    get their gradients too. Gradients equal those without checkpointing to the last bit.
+    get their gradients too. These gradients equal those without checkpointing to the last bit; that of a
+    result counts what uses it outside `fn`, not what `fn` itself made of it.
     Raises GraphError in the backward walk when running `fn` again gives something else.
     Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost" (2016), section 3.
 
@@ -273,15 +277,18 @@ def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return out
     args, kwargs = tree.map(lambda x: np.array(x) if isinstance(x, np.ndarray) else x, (args, kwargs))
     piece = _Piece(fn, args, kwargs, now, log, [x._value for x in inputs], inputs)
-    results = []
+    made: dict[int, Node] = {}
     for position, leaf in enumerate(leaves):
-        if isinstance(leaf, Tensor) and not leaf.requires_grad and leaf.dtype.kind in "fc":
-            leaf = Tensor.computed(
-                leaf._value, _CHECKPOINT, inputs, tuple(piece.values), (), {"piece": piece}, now.scope
-            )
-            piece.outputs.append((position, leaf.index, leaf._value))
-        results.append(leaf)
-    return tree.unflatten(structure, results)
+        # A Tensor that comes twice, as the output and the state of a cell do, stays one Tensor.
+        if isinstance(leaf, Tensor) and id(leaf) not in made:
+            made[id(leaf)] = leaf
+            if not leaf.requires_grad and leaf.dtype.kind in "fc":
+                made[id(leaf)] = out = Tensor.computed(
+                    leaf._value, _CHECKPOINT, inputs, tuple(piece.values), (), {"piece": piece}, now.scope
+                )
+                out.name = leaf.name
+                piece.outputs.append((position, out.index, out._value))
+    return tree.unflatten(structure, [made.get(id(leaf), leaf) for leaf in leaves])
 
 
 class _Piece:

@@ -106,14 +106,15 @@ def paths(tree: Any) -> list[str]:
     >>> paths({"h": 1, "c": (2, 3)})
     ['h', 'c.0', 'c.1']
     """
+    return list(_paths(flatten(tree)[1], ""))
 
-    def walk(node: TreeDef, path: str) -> Iterator[str]:
-        if node.build is None:
-            yield path
-        for key, child in zip(node.keys, node.children, strict=True):
-            yield from walk(child, f"{path}.{key}" if path else str(key))
 
-    return list(walk(flatten(tree)[1], ""))
+# Not inside `paths`: a function that calls itself by a local name is a reference cycle.
+def _paths(node: TreeDef, path: str) -> Iterator[str]:
+    if node.build is None:
+        yield path
+    for key, child in zip(node.keys, node.children, strict=True):
+        yield from _paths(child, f"{path}.{key}" if path else str(key))
 
 
 def map(fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:

@@ -29,6 +29,11 @@ def test_families() -> None:
         assert getattr(tg, name) is kind
 
 
+def test_an_index_out_of_range_is_an_index_error_too() -> None:
+    with pytest.raises(IndexError, match="out of bounds"):
+        tg.tensor([1.0])[1]
+
+
 def test_describe_shows_shapes_and_values() -> None:
     words = errors.describe([np.zeros((2, 3), np.float32), tg.tensor([1]), 2.5, None, [1, 2]])
     assert words == "(2, 3) float32, (1,) int64, 2.5, None, [1, 2]"

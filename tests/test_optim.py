@@ -114,6 +114,20 @@ def test_other_bad_settings_are_refused():
         optim.Adam(pair(), betas=(0.9, 1.0))
 
 
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        (tg.tensor([1.0, 2.0], requires_grad=True), "result of getitem .* cannot be trained"),
+        ({"w": tg.tensor([1.0], requires_grad=True)}, "'w' cannot be trained"),
+        ([tg.tensor([1.0], requires_grad=True)] * 2, "given twice"),
+    ],
+    ids=["a tensor", "a dict", "a parameter twice"],
+)
+def test_what_would_not_be_trained_or_twice_is_refused(parameters, message):
+    with pytest.raises(tg.GraphError, match=f"SGD: .*{message}"):
+        optim.SGD(parameters, lr=0.1)
+
+
 @given(scale=st.floats(1e-3, 1e6), max_norm=st.floats(1e-3, 1e3))
 def test_clipping_by_norm_reports_the_norm_before(scale, max_norm):
     parameters = pair()

@@ -98,6 +98,29 @@ def test_value_and_grad_keeps_the_structure_of_its_parameters() -> None:
     assert all(type(g) is np.ndarray for g in tg.tree.leaves(grads))
 
 
+def test_grad_takes_any_iterable_of_inputs() -> None:
+    x = tg.tensor(2.0, requires_grad=True)
+    assert tg.grad(x * x, (leaf for leaf in [x])) == [4.0]
+
+
+def test_value_and_grad_of_a_module_without_parameters_is_an_empty_dict() -> None:
+    x = tg.tensor(np.ones(2), requires_grad=True)
+    assert tg.value_and_grad(lambda module: module(x).sum())(nn.Dropout(0.0))[1] == {}
+
+
+def test_a_gradient_taken_under_no_grad_is_a_constant_to_the_transform_around() -> None:
+    def inner(x: Any) -> Any:
+        return (x**3).sum()
+
+    def outer(x: Any) -> Any:
+        with tg.no_grad():
+            pulled = tg.value_and_grad(inner)(x)[1]
+        return (pulled * x).sum()
+
+    # 3 x^2 held fixed, and not the derivative 9 x^2 of 3 x^3.
+    np.testing.assert_array_equal(tg.value_and_grad(outer)(np.array([2.0]))[1], [12.0])
+
+
 def test_value_and_grad_with_aux() -> None:
     (value, aux), grads = tg.value_and_grad(lambda w: ((w * w).sum(), {"h": w * 2}), has_aux=True)(np.ones(2))
     assert value.item() == 2
@@ -114,6 +137,18 @@ def test_value_and_grad_of_a_module_names_its_parameters() -> None:
     np.testing.assert_allclose(grads["weight"], 2 * out.T @ x)
     np.testing.assert_allclose(grads["bias"], 2 * out.sum(axis=0))
     assert value.item() == pytest.approx((out**2).sum())
+
+
+def test_the_parameters_of_a_module_are_themselves_however_they_are_reached() -> None:
+    layer = nn.Linear(3, 1, seed=0)
+    x = normal(2, 3)
+
+    def loss(m: Any) -> Any:
+        assert m is layer
+        return (m(x) * layer(x)).sum()
+
+    _, grads = tg.value_and_grad(loss)(layer)
+    np.testing.assert_allclose(grads["weight"], tg.grad((layer(x) ** 2).sum(), [layer.weight])[0])
 
 
 def test_value_and_grad_leaves_its_arguments_alone() -> None:
@@ -426,6 +461,14 @@ def test_checkpoint_of_trees_and_several_outputs() -> None:
     np.testing.assert_allclose(g, tg.grad(fn({"h": x}, scale=1.0).c["sum"] * 1.5**5, [x])[0])
 
 
+def test_checkpoint_keeps_names_and_results_that_are_one_tensor() -> None:
+    cell, x = nn.RNNCell(2, 3, seed=0), tg.tensor(normal(1, 2), requires_grad=True)
+    output, state = tg.checkpoint(cell, x)
+    assert output is state
+    assert output.name == "h"
+    np.testing.assert_array_equal(tg.grad((output * 2 + state).sum(), [output])[0], np.full((1, 3), 3.0))
+
+
 def test_checkpoint_recomputes_instead_of_storing() -> None:
     calls = []
     x = tg.tensor(normal(3), requires_grad=True)
@@ -459,6 +502,16 @@ def test_checkpoint_finds_parameters_that_the_function_closes_over() -> None:
     assert y.requires_grad
     y.sum().backward()
     expected = tg.grad(tg.tanh(layer(x)).sum(), layer.parameters())
+    for p, g in zip(layer.parameters(), expected, strict=True):
+        same_bits(p.grad, g)
+
+
+def test_checkpoint_takes_modules_as_arguments() -> None:
+    layer, x = nn.Linear(3, 2, seed=0), normal(4, 3)
+    y = tg.checkpoint(lambda m, x: tg.tanh(m(x)), layer, x)
+    x[:] = 0
+    y.sum().backward()
+    expected = tg.grad(tg.tanh(layer(normal(4, 3))).sum(), layer.parameters())
     for p, g in zip(layer.parameters(), expected, strict=True):
         same_bits(p.grad, g)
 
@@ -516,7 +569,20 @@ def test_a_function_that_differs_the_second_time_is_an_error() -> None:
         tg.checkpoint(hidden, x).sum().backward()
     fewer = iter([2, 1])
     with pytest.raises(GraphError, match="output 1 was different"):
-        sum(y.sum() for y in tg.checkpoint(lambda x: [x * 2] * next(fewer), x)).backward()
+        sum(y.sum() for y in tg.checkpoint(lambda x: [x * 2 for _ in range(next(fewer))], x)).backward()
+
+
+def test_a_function_that_draws_more_the_second_time_is_an_error() -> None:
+    count = iter([1, 2])
+
+    def noisy(x: Any) -> Any:
+        for _ in range(next(count)):
+            x = F.dropout(x, 0.5)
+        return x
+
+    x = tg.tensor(np.ones(3), requires_grad=True)
+    with pytest.raises(GraphError, match="checkpoint: the function drew more random numbers"):
+        tg.checkpoint(noisy, x).sum().backward()
 
 
 def test_a_parameter_that_changed_before_backward_is_an_error() -> None:

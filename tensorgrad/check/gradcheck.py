@@ -110,7 +110,7 @@ def gradcheck(
 
     weights: list[np.ndarray] = []
 
-    def weighted(leaves: Sequence[Any]) -> Any:
+    def weighted(leaves: Sequence[Any], order: int) -> Any:
         call = list(arrays)
         for number, leaf in zip(checked, leaves, strict=True):
             call[number] = leaf
@@ -119,10 +119,11 @@ def gradcheck(
             raise DtypeError(f"gradcheck: the function must return a Tensor, not {type(out).__name__}")
         if not weights:
             weights.append(rng.standard_normal(out.shape))
-        return out * weights[0]
+        # The second order needs a cotangent that depends on the inputs, as it does in a longer graph.
+        return out * weights[0] if order == 1 else out * (weights[0] + 0.5 * out)
 
-    def slopes(leaves: list[Any], create_graph: bool) -> Any:
-        out = weighted(leaves).sum()
+    def slopes(leaves: list[Any], order: int, create_graph: bool = False) -> Any:
+        out = weighted(leaves, order).sum()
         if not out.requires_grad:
             return [Tensor(np.zeros(x.shape)) if create_graph else np.zeros(x.shape) for x in leaves]
         return grad(out, leaves, create_graph=create_graph)
@@ -132,24 +133,25 @@ def gradcheck(
 
     targets = [arrays[number] for number in checked]
     labels = [names[k] for k in checked]
-    first = slopes(fresh(), False)
-    terms = [weighted(fresh()).numpy()]
-    rows = _compare(first, lambda: weighted(fresh()).numpy().sum(), terms, targets, labels, 1, step)
+    first = slopes(fresh(), 1)
+    terms = [weighted(fresh(), 1).numpy()]
+    rows = _compare(first, lambda: weighted(fresh(), 1).numpy().sum(), terms, targets, labels, 1, step)
     if order >= 2:
         directions = [rng.standard_normal(x.shape) for x in targets]
 
         def along(params: list[Any]) -> Any:
-            gs = slopes(params, True)
+            gs = slopes(params, 2, create_graph=True)
             return sum(
                 ((g * v).sum() for g, v in zip(gs, directions, strict=True)), start=Tensor(np.zeros(()))
             )
 
         def along_value() -> float:
-            gs = slopes(fresh(), False)
+            gs = slopes(fresh(), 2)
             return float(sum((g * v).sum() for g, v in zip(gs, directions, strict=True)))
 
         second = value_and_grad(along)(fresh())[1]
-        terms += [g * v for g, v in zip(first, directions, strict=True)]
+        gs = slopes(fresh(), 2)
+        terms = [weighted(fresh(), 2).numpy(), *(g * v for g, v in zip(gs, directions, strict=True))]
         rows += _compare(second, along_value, terms, targets, labels, 2, step)
     bad = [row for row in rows if not row.error <= max(tolerance, row.rounding) or np.isinf(row.error)]
     if bad:

@@ -36,7 +36,9 @@ class Unrolled:
         Stacked when first asked for: a run whose outputs are used step by step has no node for it.
         """
         if self._stacked is None:
-            self._stacked = tree.map(lambda *leaves: stack(leaves), *self._each)
+            # Kept for later, so recorded even if first looked at under no_grad.
+            with configure(recording=True):
+                self._stacked = tree.map(lambda *leaves: stack(leaves), *self._each)
         return self._stacked
 
     def __len__(self) -> int:
@@ -72,6 +74,9 @@ def unroll(
         raise ShapeError(f"unroll: a sequence needs at least one timestep, but xs has shape {xs.shape}")
     T = len(xs)
     alive = _alive(lengths, xs) if lengths is not None else None
+    if alive is not None and not alive.all():
+        # NaN or ids out of range in the padding would otherwise reach the gradients, or stop the cell.
+        xs = where(alive.reshape(alive.shape + (1,) * (xs.ndim - 2)), xs, 0)
     outputs: list[Any] = [None] * T
     steps: list[dict[str, Any]] = [{} for _ in range(T)]
     outer = context().scope

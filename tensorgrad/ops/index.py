@@ -53,7 +53,8 @@ def add_rows(buffer: Any, rows: Any, g: Any) -> None:
 
     Sorts and sums runs: several times faster than `np.add.at` on matrices.
     """
-    rows = np.asarray(rows).reshape(-1)
+    # As wide as any length: 8-bit ids would overflow where the length is added to a negative one.
+    rows = np.asarray(rows).reshape(-1).astype(np.intp, copy=False)
     if not rows.size:
         return
     g = g.reshape(rows.size, -1)

@@ -21,6 +21,7 @@ from tensorgrad.ops.index import getitem
 from tensorgrad.ops.reduce import max, min, sum
 from tensorgrad.ops.shape import (
     Axes,
+    broadcast_to,
     expand_dims,
     ndim,
     normalise_axes,
@@ -98,6 +99,9 @@ def _linear_vjp_x(g: Any, ans: Any, x: Any, weight: Any, *added: Any) -> Any:
 
 
 def _linear_vjp_weight(g: Any, ans: Any, x: Any, weight: Any, *added: Any) -> Any:
+    if g.shape[:-1] != x.shape[:-1]:
+        # A term of more rows than x.
+        x = broadcast_to(x, (*g.shape[:-1], x.shape[-1]))
     return _product(expand_dims(g, 0), expand_dims(x, 0)) if x.ndim == 1 else _product(g, x)
 
 
@@ -115,8 +119,8 @@ def _added_share(g: Any, term: Any) -> Any:
     broadcasts=True,
 )
 def _linear(x: Any, weight: Any, *added: Any) -> Any:
-    if weight.ndim != 2:
-        raise ValueError("weight must be a matrix (H, D)")
+    if weight.ndim != 2 or not x.ndim:
+        raise ValueError("weight must be a matrix (H, D), and x have an axis of length D")
     # dot is the faster call for matrices; stacks of them are one matrix with more rows.
     out = x.dot(weight.T) if x.ndim <= 2 else _rows(x).dot(weight.T).reshape(*x.shape[:-1], len(weight))
     for term in added:
@@ -200,9 +204,12 @@ def _parse(subscripts: str, ndims: Sequence[int]) -> tuple[list[str], str]:
 def _einsum_vjp(argnum: int, g: Any, ans: Any, *operands: Any, terms: tuple[str, ...], out: str) -> Any:
     mine, shape = terms[argnum], operands[argnum].shape
     others = [(t, x) for k, (t, x) in enumerate(zip(terms, operands, strict=True)) if k != argnum]
-    known = set(out).union(*(t for t, _ in others))
-    spare = iter(c for c in string.ascii_letters if c not in known and c not in "".join(terms))
     factors = [(out, g), *others]
+    known: dict[str, int] = {}
+    for t, x in factors:
+        for letter, n in zip(t, x.shape, strict=True):
+            known[letter] = builtins.max(n, known.get(letter, 0))
+    spare = iter(c for c in string.ascii_letters if c not in known and c not in "".join(terms))
     target = ""
     for letter, n in zip(mine, shape, strict=True):
         if letter in target:
@@ -211,7 +218,8 @@ def _einsum_vjp(argnum: int, g: Any, ans: Any, *operands: Any, terms: tuple[str,
             factors.append((letter + fresh, np.eye(n, dtype=g.dtype)))
             target += fresh
         else:
-            if letter not in known:
+            if known.get(letter) != n:
+                # Summed over in the forward, or of length 1 in all others, which were repeated along it.
                 factors.append((letter, np.ones(n, dtype=g.dtype)))
             target += letter
     return _einsum(*(x for _, x in factors), terms=tuple(t for t, _ in factors), out=target)

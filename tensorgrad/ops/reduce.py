@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tensorgrad.op import primitive, public
-from tensorgrad.ops.elementwise import abs, astype, equal, exp, greater, isfinite, where
+from tensorgrad.ops.elementwise import abs, astype, equal, exp, greater, logical_or, not_equal, where
 from tensorgrad.ops.shape import (
     Axes,
     broadcast_to,
@@ -123,7 +123,8 @@ def std(x: Any, axis: Axes | None = None, ddof: int = 0, keepdims: bool = False)
 
 
 def _extremum_vjp(g: Any, ans: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    hit = equal(x, _spread(ans, x, axes))
+    # A NaN is the extremum wherever it stands, though it equals nothing.
+    hit = logical_or(equal(x, _spread(ans, x, axes)), not_equal(x, x))
     ties = _sum(astype(hit, g.dtype), axes=axes, keepdims=True)
     return where(hit, _spread(g, x, axes) / ties, 0)
 
@@ -207,10 +208,11 @@ def cumsum(x: Any, axis: int | None = None) -> Any:
 
 
 def _logsumexp_vjp(g: Any, ans: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    # Where the result is infinite, x - ans would be nan: such a row has no direction to go in.
+    # Where the result is infinite, x - ans would be nan: such a row has no direction to go in. One that holds
+    # nan has gradient nan.
     total = _spread(ans, x, axes)
-    finite = isfinite(total)
-    return _spread(g, x, axes) * exp(where(finite, x - where(finite, total, 0), -np.inf))
+    bounded = not_equal(abs(total), np.inf)
+    return _spread(g, x, axes) * exp(where(bounded, x - where(bounded, total, 0), -np.inf))
 
 
 @primitive(_logsumexp_vjp)

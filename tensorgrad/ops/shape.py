@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
+from operator import index
 from typing import Any
 
 import numpy as np
 
-from tensorgrad.errors import ShapeError
+from tensorgrad.errors import DtypeError, ShapeError
 from tensorgrad.op import primitive, public
 
 Axes = int | Sequence[int]
@@ -20,10 +21,17 @@ def ndim(x: Any) -> int:
 
 
 def normalise_axis(op: str, axis: int, n: int) -> int:
-    """An axis counted from the front. Raises ShapeError when there is no such axis."""
+    """An axis counted from the front.
+
+    Raises ShapeError when there is no such axis, DtypeError for what is no integer.
+    """
+    try:
+        axis = index(axis)
+    except TypeError:
+        raise DtypeError(f"{op}: an axis is an integer, not {axis!r}") from None
     if not -n <= axis < n:
         raise ShapeError(f"{op}: axis {axis} does not exist; the operand has {n} axes")
-    return int(axis) % n
+    return axis % n
 
 
 def normalise_axes(op: str, axis: Axes | None, n: int) -> tuple[int, ...]:
@@ -226,7 +234,7 @@ def _pad_vjp(g: Any, ans: Any, x: Any, widths: tuple[tuple[int, int], ...], valu
 
 @primitive(_pad_vjp)
 def _pad(x: Any, *, widths: tuple[tuple[int, int], ...], value: float) -> Any:
-    return np.pad(x, widths, constant_values=value)
+    return np.pad(x, widths or 0, constant_values=value)
 
 
 @public

@@ -172,6 +172,37 @@ def test_results_do_not_depend_on_the_padding(kind, lengths, reverse, seed):
         assert not results[0][0][n:, b].any()
 
 
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_padding_may_hold_what_is_no_number(bad, requires_grad):
+    cell = nn.GRUCell(2, 3, seed=0)
+    clean = np.random.default_rng(0).standard_normal((4, 2, 2))
+    spoilt = clean.copy()
+    spoilt[2:, 0] = bad
+    results = []
+    for xs in (tg.tensor(each, requires_grad=requires_grad) for each in (clean, spoilt)):
+        loss = weighted(nn.unroll(cell, xs, lengths=[2, 4]))
+        results.append(tg.grad(loss, cell.parameters() + [xs] * requires_grad))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_padding_may_hold_ids_out_of_range():
+    embedding, cell = nn.Embedding(5, 2, seed=0), nn.RNNCell(2, 3, seed=0)
+    ids = np.array([[1, 4], [-1, 2]])
+    roll = nn.unroll(lambda x, h: cell(embedding(x), h), ids, lengths=[1, 2])
+    assert not roll.outputs.numpy()[1, 0].any()
+
+
+def test_outputs_first_looked_at_under_no_grad_still_have_a_gradient():
+    roll = nn.unroll(nn.RNNCell(2, 3, seed=0), np.ones((4, 1, 2)))
+    with tg.no_grad():
+        assert roll.outputs.shape == (4, 1, 3)
+    assert roll.outputs.requires_grad
+    with tg.no_grad():
+        assert not nn.unroll(nn.RNNCell(2, 3, seed=0), np.ones((4, 1, 2))).outputs.requires_grad
+
+
 def test_reverse_is_the_flipped_sequence():
     cell = nn.GRUCell(2, 3, seed=0)
     xs = np.random.default_rng(0).standard_normal((4, 2, 2))
@@ -235,6 +266,18 @@ def test_an_unrolled_graph_dies_with_its_loss():
         watched = [weakref.ref(step[name]) for step in roll.steps for name in ("h", "c", "a")]
         del roll, loss
         assert not any(ref() for ref in watched)
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("kind", sorted(CELLS))
+def test_unrolling_leaves_nothing_to_the_collector(kind):
+    cell = CELLS[kind](2, 3, seed=0)
+    gc.collect()
+    gc.disable()
+    try:
+        nn.unroll(cell, np.ones((5, 1, 2))).outputs.sum().backward()
+        assert gc.collect() == 0
     finally:
         gc.enable()
 

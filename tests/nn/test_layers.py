@@ -57,6 +57,12 @@ def test_embedding_adds_up_repeated_ids():
     np.testing.assert_allclose(layer.weight.grad, expected, rtol=1e-14)
 
 
+def test_embedding_of_bytes():
+    layer = nn.Embedding(256, 2, seed=0)
+    layer(np.array([0, 255, 255], np.uint8)).sum().backward()
+    np.testing.assert_array_equal(layer.weight.grad[[0, 1, 255]], [[1, 1], [0, 0], [2, 2]])
+
+
 def test_embedding_refuses_bad_ids():
     layer = nn.Embedding(4, 2, seed=0)
     with pytest.raises(tg.ShapeError, match=r"id 4 is out of range for 4 rows"):

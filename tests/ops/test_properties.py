@@ -126,7 +126,12 @@ def contractions(draw: st.DrawFn) -> tuple[str, list[tuple[int, ...]]]:
     used = sorted(set("".join(terms)))
     out = draw(st.permutations(used))[: draw(st.integers(0, len(used)))]
     subscripts = ",".join(terms) + draw(st.sampled_from(["", "->" + "".join(out)]))
-    return subscripts, [tuple(lengths[letter] for letter in term) for term in terms]
+    # An operand of length 1 along a letter is repeated, as in NumPy.
+    repeated = [draw(st.sampled_from(["", "", "a", "b"])) for _ in terms]
+    return subscripts, [
+        tuple(1 if letter in ones else lengths[letter] for letter in term)
+        for term, ones in zip(terms, repeated, strict=True)
+    ]
 
 
 @quick

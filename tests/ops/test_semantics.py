@@ -236,6 +236,18 @@ def test_logsumexp_of_rows_that_are_infinite() -> None:
     assert ops.logsumexp(np.zeros((2, 0)), axis=1).tolist() == [-np.inf, -np.inf]
 
 
+@pytest.mark.parametrize("op", ["max", "min"])
+def test_the_gradient_of_an_extremum_that_is_nan_goes_to_the_nan(op: str) -> None:
+    x = np.array([[1.0, np.nan, 3.0], [1.0, 2.0, 2.0]])
+    g = slope(lambda x: getattr(ops, op)(x, axis=1), x)[0]
+    np.testing.assert_array_equal(g, [[0, 1, 0], [0, 0.5, 0.5] if op == "max" else [1, 0, 0]])
+
+
+def test_the_gradient_of_logsumexp_of_nan_is_nan() -> None:
+    g = slope(lambda x: ops.logsumexp(x, axis=1), np.array([[1.0, np.nan], [0.0, 0.0]]))[0]
+    np.testing.assert_array_equal(g, [[np.nan, np.nan], [0.5, 0.5]])
+
+
 def test_reductions_over_nothing() -> None:
     x = tg.tensor(np.ones((2, 0)), requires_grad=True)
     for fn, expected in ((ops.sum, 0.0), (ops.prod, 1.0)):
@@ -295,6 +307,13 @@ def test_tensors_and_numpy_integers_are_indices_too() -> None:
     np.testing.assert_array_equal(x[rows > 1].numpy(), [[4, 5, 6, 7]])
 
 
+def test_split_gives_as_many_parts_as_numpy() -> None:
+    cases: list[tuple[int, Any]] = [(6, 3), (6, 1), (0, 3), (5, [2, 3]), (5, []), (5, [0, 9])]
+    for n, cuts in cases:
+        parts = ops.split(tg.tensor(np.arange(n)), cuts)
+        assert [p.tolist() for p in parts] == [p.tolist() for p in np.split(np.arange(n), cuts)]
+
+
 # --- errors ----------------------------------------------------------------------------------------------
 T = tg.tensor
 BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
@@ -322,6 +341,10 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: T([1.0]) * np.array([1], dtype=object), DtypeError, "multiply: .*ndarray of object"),
     (lambda: ops.where(T([True]), T([1.0]), None), DtypeError, "where: .*not NoneType"),
     (lambda: ops.sum(T([1.0]), axis=1), ShapeError, "sum: axis 1 does not exist; the operand has 1 axes"),
+    (lambda: ops.sum(T([1.0]), axis=0.5), DtypeError, r"sum: an axis is an integer, not 0\.5"),
+    (lambda: ops.sum(T([1.0]), axis="a"), DtypeError, "sum: an axis is an integer, not 'a'"),
+    (lambda: ops.linear(T(1.0), T(np.ones((2, 3)))), ShapeError, "linear: .* x have an axis of length D"),
+    (lambda: T([1.0, 2.0]) * [T(1.0), T(2.0)], DtypeError, r"multiply: a list of Tensors would lose .*stack"),
     (lambda: ops.mean(T(1.0), axis=0), ShapeError, "mean: axis 0 does not exist; the operand has 0 axes"),
     (lambda: ops.max(T([[1.0]]), axis=(0, -2)), ShapeError, r"max: an axis is named twice in \(0, -2\)"),
     (lambda: ops.softplus(T("1.0")), DtypeError, "Tensor holds numbers"),
@@ -417,3 +440,43 @@ def test_linear_takes_a_missing_bias_and_a_named_one() -> None:
     np.testing.assert_array_equal(tg.grad(out.sum(), [bias])[0], np.full(4, 2.0))
     out = ops.linear(x, weight, None, bias)
     np.testing.assert_array_equal(tg.grad(out.sum(), [bias])[0], np.full(4, 2.0))
+
+
+def test_gradients_of_linear_with_a_term_of_more_rows_than_x() -> None:
+    rng = np.random.default_rng(0)
+    x, weight, start = rng.standard_normal(3), rng.standard_normal((2, 3)), rng.standard_normal((4, 2))
+    tg.gradcheck(lambda x, w, s: ops.linear(x, w, None, s), [x, weight, start], order=2)
+
+
+def test_einsum_repeats_axes_of_length_one() -> None:
+    rng = np.random.default_rng(0)
+    for subscripts in ("ij,ij->i", "ij,ij->", "...j,...j->"):
+        for shape in ((2, 1), (1, 3), (1, 1)):
+            operands = rng.standard_normal((2, 3)), rng.standard_normal(shape)
+            tg.gradcheck(lambda a, b, s=subscripts: ops.einsum(s, a, b), operands, order=2)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "uint64"])
+def test_narrow_and_unsigned_indices_give_the_gradients_of_wide_ones(dtype: str) -> None:
+    x = np.random.default_rng(0).standard_normal((256, 2))
+    ids = np.array([1, 100, 1])
+    narrow, wide = (slope(lambda x, i=i: x[i] * 2.0, x)[0] for i in (ids.astype(dtype), ids))
+    np.testing.assert_array_equal(narrow, wide)
+
+
+def test_padding_no_axes_changes_nothing() -> None:
+    assert slope(lambda x: ops.pad(x, 1), 2.0) == [1.0]
+    assert ops.pad(np.array(2.0), 1).shape == np.pad(np.array(2.0), 1).shape == ()
+
+
+def test_linear_adds_terms_of_more_axes_and_of_another_dtype() -> None:
+    weight = tg.tensor(np.ones((4, 3), np.float32), requires_grad=True)
+    out = ops.linear(np.ones(3, np.float32), weight, np.zeros((2, 4), np.float32))
+    np.testing.assert_array_equal(out.numpy(), np.full((2, 4), 3.0))
+    assert out.dtype == np.float32
+    bias = tg.tensor(np.full(4, 1e-12), requires_grad=True)
+    out = ops.linear(np.ones((2, 3), np.float32), weight, bias)
+    assert out.dtype == np.float64
+    np.testing.assert_array_equal(out.numpy(), np.full((2, 4), 3.0 + 1e-12))
+    dw, db = tg.grad(out.sum(), [weight, bias])
+    assert (dw.dtype, db.dtype) == (np.float32, np.float64)
