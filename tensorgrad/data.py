@@ -81,10 +81,10 @@ class Vocabulary:
         unknown = np.flatnonzero(self._codes[ids] != codes)
         if unknown.size:
             at = int(unknown[0])
-            more = f" and {len(self) - 100} more" if len(self) > 100 else ""
+            more = f" and {len(self) - 80} more" if len(self) > 80 else ""
             raise UserError(
                 f"the character {text[at]!r} at position {at} is unknown; the vocabulary has "
-                f"{self.characters[:100]!r}{more}"
+                f"{self.characters[:80]!r}{more}"
             )
         return ids
 

@@ -11,6 +11,7 @@ the forward pass therefore cannot disturb the gradients of a graph recorded befo
 
 from __future__ import annotations
 
+import copy
 import gc
 import itertools
 import os
@@ -18,10 +19,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar, Token
+from functools import wraps
 from heapq import heappop, heappush
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -43,6 +45,8 @@ __all__ = [
     "configure",
     "context",
 ]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _numbers = itertools.count()
 _PACKAGE = str(Path(__file__).parent) + os.sep
@@ -106,7 +110,7 @@ context = _context.get
 
 
 class configure:  # noqa: N801 - read as a verb, like every context manager
-    """Context manager: change some fields of the current `Context` inside the block."""
+    """Context manager and decorator: change some fields of the current `Context` inside."""
 
     __slots__ = ("_changes", "_tokens")
 
@@ -121,6 +125,17 @@ class configure:  # noqa: N801 - read as a verb, like every context manager
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _context.reset(self._tokens.pop())
+
+    def __call__(self, fn: F) -> F:
+        @wraps(fn)
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            # One of its own for each call: calls in several threads must not mix their tokens.
+            twin = copy.copy(self)
+            twin._tokens = []
+            with twin:
+                return fn(*args, **kwargs)
+
+        return inside  # type: ignore[return-value]
 
 
 def change_context(**changes: Any) -> None:
@@ -559,6 +574,7 @@ class _Walk:
         self.wanted = {node.index for node in wanted or ()}
         self.stop = min(self.wanted, default=-1)
         self.found: dict[int, Any] = {}
+        self.stands_for: dict[int, Node] = {}
         self.arrived: dict[int, Any] = {}
         self.nodes: dict[int, Node] = {}
         self.heap: list[int] = []
@@ -580,6 +596,9 @@ class _Walk:
                 continue
             g = arrived.pop(index)
             op = node.op
+            if op is not None and op.expand is not None:
+                self.splice(node, g, op.expand(node))
+                continue
             if (
                 g.__class__ is not np.ndarray
                 or op is None
@@ -589,9 +608,6 @@ class _Walk:
             ):
                 g = self.settle(node, g)
             if op is None:
-                continue
-            if op.expand is not None:
-                self.splice(op.expand(node), index, g)
                 continue
             args, operands, params, vjps = node.args, node.operands, node.params, op.vjps
             if create_graph:
@@ -664,6 +680,7 @@ class _Walk:
             g = g.dense()
             if g.dtype != node._value.dtype:
                 g = g.astype(node._value.dtype)
+        node = self.stands_for.get(node.index, node)
         if node.hooks:
             g, own = self.hooked(node, g), False
         if node.index in self.wanted:
@@ -728,24 +745,31 @@ class _Walk:
                 )
         return g
 
-    def splice(self, pairs: Iterable[tuple[int, Node]], index: int, g: Any) -> None:
-        """Go on in a recomputed piece of graph, moving the cotangent of each old output to its twin.
+    def splice(self, node: Node, g: Any, pairs: Iterable[tuple[Node | None, Node]]) -> None:
+        """Go on in a recomputed piece of graph: what has arrived at each old output moves to its twin.
 
-        pairs: the number of an old output and its new node. `index` is the output whose turn it is, and `g`
-        its cotangent.
+        node: the output whose turn it is, with its cotangent `g`. pairs: old outputs (None for one that
+        nobody holds any more) and their new nodes.
 
         The new nodes are younger than all that waits, so they take their turn at once and the leaves
-        receive the same contributions in the same order as if everything had been stored.
+        receive the same contributions in the same order as if everything had been stored. A twin may have
+        users inside the piece: the old output is shown its cotangent when the twin has its turn.
         """
-        moved = []
         for old, new in pairs:
-            if old == index:
-                moved.append((new, g))
-            elif old in self.nodes:
-                moved.append((new, self.settle(self.nodes.pop(old), self.arrived.pop(old))))
-        for new, cotangent in moved:
+            if old is None:
+                continue
+            share = g
+            if old is not node:
+                self.nodes.pop(old.index, None)
+                share = self.arrived.pop(old.index, None)
             if new.requires_grad:
-                self.send(new, cotangent)
+                if old.hooks or old.retains_grad or old.index in self.wanted:
+                    self.stands_for[new.index] = old
+                    self.wanted.add(new.index)
+                if share is not None:
+                    self.send(new, share)
+            elif share is not None:
+                self.settle(old, share)
 
 
 def _recorded_args(node: Node) -> tuple[Any, ...]:

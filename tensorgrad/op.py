@@ -38,7 +38,7 @@ class Op:
     broadcasts: whether operands broadcast against each other, so that cotangents may need summing.
     differentiable: whether the result can carry a gradient at all.
     expand: for a node that stands for a piece of graph to recompute, the function that does so:
-        `node -> [(number of an output, its new node), ...]`.
+        `node -> [(an output or None, its new node), ...]`.
     """
 
     __slots__ = ("broadcasts", "differentiable", "expand", "forward", "joint", "name", "vjps")
@@ -52,7 +52,7 @@ class Op:
         joint: bool = False,
         broadcasts: bool = False,
         differentiable: bool = True,
-        expand: Callable[[Any], Iterable[tuple[int, Any]]] | None = None,
+        expand: Callable[[Any], Iterable[tuple[Any, Any]]] | None = None,
     ) -> None:
         self.name = name
         self.forward = forward
@@ -106,6 +106,11 @@ def make_callable(op: Op) -> Callable[..., Any]:
         for operand in operands:
             if isinstance(operand, Operand):
                 return operand.apply_op(op, operands, params)
+            if operand.__class__ in (list, tuple) and any(isinstance(x, Operand) for x in operand):
+                raise DtypeError(
+                    f"{op.name}: an operand is a {type(operand).__name__} of Tensors, which would lose their "
+                    "gradients; join them with tg.stack or tg.concatenate first"
+                )
         try:
             return forward(*operands, **params)
         except (ValueError, TypeError, IndexError, KeyError, OverflowError) as cause:

@@ -62,7 +62,7 @@ class Optimiser:
         if len({id(p) for p in self.parameters}) < len(self.parameters):
             raise GraphError(f"{type(self).__name__}: a parameter is given twice, and would be updated twice")
         self.lr = _number(type(self).__name__, "lr", lr)
-        self.steps = 0
+        self.counts = [0] * len(self.parameters)
         self.state: dict[str, list[np.ndarray]] = {
             slot: [np.zeros_like(p._value) for p in self.parameters] for slot in self.slots
         }
@@ -73,9 +73,9 @@ class Optimiser:
 
     def step(self) -> None:
         """Update every parameter from its `grad`."""
-        self.steps += 1
         for k, p in enumerate(self.parameters):
             if p.grad is not None:
+                self.counts[k] += 1
                 value = self.update(p._value, p.grad, k)
                 p._value = value if value.dtype == p._value.dtype else value.astype(p._value.dtype)
 
@@ -85,16 +85,16 @@ class Optimiser:
             p.grad = None
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Everything needed to go on bit for bit, as arrays by name: "steps", "lr" and "<slot>.<number>"."""
+        """Everything needed to go on bit for bit, as arrays by name: "counts", "lr" and "<slot>.<number>"."""
         arrays = {f"{slot}.{k}": a.copy() for slot, each in self.state.items() for k, a in enumerate(each)}
-        return {"steps": np.array(self.steps), "lr": np.array(self.lr), **arrays}
+        return {"counts": np.array(self.counts), "lr": np.array(self.lr), **arrays}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a saved state. Raises ShapeError, and changes nothing, if it is of other parameters."""
         mine = self.state_dict()
         if set(mine) != set(state) or any(np.shape(state[name]) != a.shape for name, a in mine.items()):
             raise ShapeError(f"this state is not of a {type(self).__name__} of these parameters")
-        self.steps = int(state["steps"])
+        self.counts = [int(n) for n in state["counts"]]
         self.lr = float(state["lr"])
         for slot, each in self.state.items():
             for k, a in enumerate(each):
@@ -225,8 +225,9 @@ class Adam(Optimiser):
         m = beta1 * self.state["mean"][k] + (1 - beta1) * g
         v = beta2 * self.state["square_mean"][k] + (1 - beta2) * np.square(g)
         self.state["mean"][k], self.state["square_mean"][k] = m, v
-        root = np.sqrt(v) / math.sqrt(1 - beta2**self.steps) + self.eps
-        direction: np.ndarray = m / ((1 - beta1**self.steps) * root)
+        n = self.counts[k]
+        root = np.sqrt(v) / math.sqrt(1 - beta2**n) + self.eps
+        direction: np.ndarray = m / ((1 - beta1**n) * root)
         return direction
 
     def update(self, value: np.ndarray, g: np.ndarray, k: int) -> np.ndarray:

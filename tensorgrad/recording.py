@@ -13,7 +13,7 @@ N = TypeVar("N")
 
 
 def no_grad() -> configure:
-    """Context manager: results inside do not remember how they were made, in this thread or task.
+    """Context manager or decorator: results inside do not remember how they were made, in this thread or task.
 
     >>> import tensorgrad as tg
     >>> x = tg.tensor(1.0, requires_grad=True)
@@ -26,7 +26,7 @@ def no_grad() -> configure:
 
 
 def enable_grad() -> configure:
-    """Context manager: record again inside `no_grad`."""
+    """Context manager or decorator: record again inside `no_grad`."""
     return configure(recording=True)
 
 
@@ -40,7 +40,7 @@ def is_recording() -> bool:
 
 
 class scope(configure):  # noqa: N801 - read as a verb, like every context manager
-    """Context manager: name the place where operations run; scopes nest as "encoder/t=3".
+    """Context manager or decorator: name the place where operations run; scopes nest as "encoder/t=3".
 
     Errors, anomalies and drawings show it. A timestep is always named "t=<number>".
 
@@ -84,7 +84,7 @@ def label(x: N, name: str) -> N:
 
 
 def detect_anomaly() -> configure:
-    """Context manager: raise AnomalyError at the first operation whose result or gradient is not finite.
+    """Context manager or decorator: raise AnomalyError at the first operation whose result or gradient is not finite.
 
     The message names the operation, the scope and your source line. For the backward to be watched, both
     the forward and the call of `backward` belong inside.

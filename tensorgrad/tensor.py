@@ -25,6 +25,8 @@ def tensor(data: Any, requires_grad: bool = False, name: str | None = None, dtyp
     >>> tensor([1.0, 2.0], requires_grad=True, name="x")
     Tensor([1., 2.], name='x', requires_grad=True)
     """
+    if isinstance(data, (list, tuple)) and any(isinstance(x, Node) and x.requires_grad for x in data):
+        raise DtypeError("tensor: a copy of Tensors would lose their gradients; join them with tg.stack")
     source = data._value if isinstance(data, Node) else data
     try:
         array = np.array(source, dtype=dtype)

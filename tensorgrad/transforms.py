@@ -9,6 +9,7 @@ nest without further ado: `value_and_grad` of a function that calls `value_and_g
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,14 +27,19 @@ __all__ = ["checkpoint", "custom_vjp", "grad", "hvp", "jacobian", "jvp", "value_
 
 
 def grad(
-    output: Tensor, inputs: Sequence[Tensor] | Tensor, grad_output: Any = None, create_graph: bool = False
+    output: Tensor,
+    inputs: Sequence[Tensor] | Tensor,
+    grad_output: Any = None,
+    create_graph: bool | None = None,
 ) -> list[Any]:
     """The gradients of a result with respect to any Tensors of its graph, intermediate ones included.
 
     output: one number, or any shape with a cotangent `grad_output` of that shape.
     inputs: a sequence of Tensors that require a gradient. One that `output` does not depend on gets zeros.
-    Returns an ndarray for each input, in its shape and dtype; with `create_graph` Tensors that can be
-    differentiated again. Leaves `x.grad` alone.
+    create_graph: whether the gradients can themselves be differentiated. None means: if the code around is
+        being differentiated by a transform.
+    Returns an ndarray for each input, in its shape and dtype; with `create_graph` a Tensor. Leaves `x.grad`
+    alone.
     Raises GraphError for an output or input without gradient, ShapeError for a wrong cotangent.
 
     >>> import tensorgrad as tg
@@ -51,6 +57,8 @@ def grad(
         if not isinstance(x, Node) or not x.requires_grad:
             what = x.describe() if isinstance(x, Node) else repr(x)
             raise GraphError(f"grad: input {number} ({what}) does not require a gradient")
+    if create_graph is None:
+        create_graph = context().nested
     if create_graph and isinstance(grad_output, Node):
         if grad_output._value.shape != output._value.shape:
             raise ShapeError(
@@ -255,8 +263,7 @@ def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
     fn: from trees to a tree of Tensors, the same each time it is called with the same arguments; dropout
     inside draws the same numbers again. Tensors that `fn` takes from elsewhere (a Module's parameters)
-    get their gradients too. These gradients equal those without checkpointing to the last bit; that of a
-    result counts what uses it outside `fn`, not what `fn` itself made of it.
+    get their gradients too. Gradients equal those without checkpointing to the last bit.
     Raises GraphError in the backward walk when running `fn` again gives something else.
     Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost" (2016), section 3.
 
@@ -287,12 +294,12 @@ def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
                     leaf._value, _CHECKPOINT, inputs, tuple(piece.values), (), {"piece": piece}, now.scope
                 )
                 out.name = leaf.name
-                piece.outputs.append((position, out.index, out._value))
+                piece.outputs.append((position, weakref.ref(out), out._value))
     return tree.unflatten(structure, [made.get(id(leaf), leaf) for leaf in leaves])
 
 
 class _Piece:
-    """A checkpointed call: what is needed to run it again. Refers to inputs only, never to its results."""
+    """A checkpointed call: what is needed to run it again. Holds inputs only: to its results it refers weakly."""
 
     def __init__(
         self,
@@ -311,10 +318,10 @@ class _Piece:
         self.log = log
         self.values = values
         self.inputs = inputs
-        self.outputs: list[tuple[int, int, Any]] = []
+        self.outputs: list[tuple[int, weakref.ref[Node], Any]] = []
 
-    def run_again(self) -> list[tuple[int, Node]]:
-        """The outputs' numbers with the nodes of a fresh recording."""
+    def run_again(self) -> list[tuple[Node | None, Node]]:
+        """The outputs (None for one that is gone) with the nodes of a fresh recording."""
         for x, value in zip(self.inputs, self.values, strict=True):
             if x._value is not value:
                 raise GraphError(
@@ -323,8 +330,8 @@ class _Piece:
                 )
         with configure(recording=True, draws=self.log.replay(), **self.context):
             leaves = tree.leaves(self.fn(*self.args, **self.kwargs))
-        pairs: list[tuple[int, Node]] = []
-        for position, index, value in self.outputs:
+        pairs: list[tuple[Node | None, Node]] = []
+        for position, output, value in self.outputs:
             again = leaves[position] if position < len(leaves) else None
             if not isinstance(again, Tensor) or not np.array_equal(again._value, value, equal_nan=True):
                 name = getattr(self.fn, "__name__", repr(self.fn))
@@ -333,7 +340,7 @@ class _Piece:
                     "the same for the same arguments (random numbers through tg.manual_seed or nn.Dropout "
                     "are repeated; parameters must not change before backward)"
                 )
-            pairs.append((index, again))
+            pairs.append((output(), again))
         return pairs
 
 

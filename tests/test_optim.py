@@ -77,7 +77,7 @@ def test_a_state_of_other_parameters_is_refused_and_changes_nothing():
     for wrong in (optim.Adam(pair()[:1]).state_dict(), optim.SGD(pair(), 0.1).state_dict()):
         with pytest.raises(tg.ShapeError, match="Adam"):
             optimiser.load_state_dict(wrong)
-    assert optimiser.steps == 0
+    assert optimiser.counts == [0, 0]
 
 
 def test_parameters_without_gradient_stay():
@@ -169,3 +169,18 @@ def test_schedules():
     assert [rising(n) for n in range(5)] == [0.5, 1.0, 1.0, 0.5, 0.25]
     with pytest.raises(ValueError, match="every"):
         optim.step_decay(0)
+
+
+def test_a_parameter_used_late_is_corrected_by_its_own_count():
+    torch = pytest.importorskip("torch")
+    mine = pair()
+    twins = [torch.tensor(p.numpy().copy(), requires_grad=True) for p in mine]
+    ours, other = optim.Adam(mine, lr=0.1), torch.optim.Adam(twins, lr=0.1)
+    for step in range(6):
+        for k, (p, twin, g) in enumerate(zip(mine, twins, gradients(mine, step), strict=True)):
+            late = k == 1 and step < 4
+            p.grad, twin.grad = (None, None) if late else (g, torch.tensor(g))
+        ours.step()
+        other.step()
+    for p, twin in zip(mine, twins, strict=True):
+        np.testing.assert_allclose(p.numpy(), twin.detach().numpy(), rtol=1e-12)

@@ -269,3 +269,39 @@ def test_anomalies_of_a_lost_loss_are_reported_in_the_unrolled_step() -> None:
     cell.weight_hh.data = np.array([[1e200]])
     with tg.detect_anomaly(), pytest.raises(AnomalyError, match=r"in scope 't=\d+' made infinity"):
         tg.nn.unroll(cell, np.ones((5, 1, 1)), np.ones((1, 1)))
+
+
+def test_the_context_managers_decorate_functions_in_any_thread():
+    import threading
+
+    x = tg.tensor(2.0, requires_grad=True)
+    inside = threading.Barrier(2)
+    results = []
+
+    @tg.no_grad()
+    def quiet(deep=True):
+        """Doc."""
+        inside.wait(timeout=10)
+        results.append((x * 2).requires_grad)
+
+    threads = [threading.Thread(target=quiet) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [False, False]
+    assert quiet.__doc__ == "Doc."
+    assert (x * 2).requires_grad
+
+    @tg.scope("decoder")
+    def step():
+        return (x * 2).scope
+
+    assert step() == step() == "decoder"
+
+
+def test_lists_of_tensors_do_not_lose_their_gradients_silently():
+    a, b = tg.tensor(1.0, requires_grad=True), tg.tensor(2.0, requires_grad=True)
+    for wrong in (lambda: tg.sum([a, b]), lambda: tg.exp((a, b)), lambda: tg.tensor([a, b])):
+        with pytest.raises(tg.DtypeError, match=r"tg\.stack"):
+            wrong()

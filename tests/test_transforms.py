@@ -676,3 +676,38 @@ def test_operands_of_your_own_operation_are_copied_if_they_can_change() -> None:
     y = scale(x, c)
     c[:] = 9
     np.testing.assert_array_equal(tg.grad(y.sum(), [x])[0], np.ones(3))
+
+
+def test_the_gradient_of_a_checkpoints_result_counts_its_uses_inside():
+    def run(fn):
+        x = tg.tensor([0.3, -0.7], requires_grad=True)
+        h, y = fn(x)
+        seen = []
+        h.register_hook(lambda g: seen.append(np.array(g)))
+        h.retain_grad()
+        loss = (y * y).sum() + h.sum()
+        wanted = tg.grad(loss, [h, x])
+        loss.backward()
+        return [*wanted, h.grad, x.grad, *seen]
+
+    def piece(x):
+        h = tg.tanh(x)
+        return h, h * h
+
+    plain, again = run(piece), run(lambda x: tg.checkpoint(piece, x))
+    assert len(plain) == len(again) == 6
+    for a, b in zip(plain, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    # Also where nothing outside uses the result.
+    x = tg.tensor([0.3, -0.7], requires_grad=True)
+    h, y = tg.checkpoint(piece, x)
+    np.testing.assert_array_equal(tg.grad(y.sum(), [h])[0], 2 * h.numpy())
+
+
+def test_grad_inside_a_differentiated_function_can_be_differentiated():
+    def slope(x):
+        (g,) = tg.grad((x**3).sum(), [x])
+        return (g * g).sum()
+
+    x = np.array([2.0])
+    np.testing.assert_allclose(tg.value_and_grad(slope)(x)[1], 2 * 3 * x**2 * 6 * x)
