@@ -59,8 +59,9 @@ def describe(operands: Iterable[Any]) -> str:
     """One phrase for each operand: shape and dtype of arrays, the value of anything else."""
     words = []
     for operand in operands:
-        shape = getattr(operand, "shape", None)
-        words.append(repr(operand) if shape is None else f"{tuple(shape)} {operand.dtype}")
+        shape, name = getattr(operand, "shape", None), getattr(operand, "name", None)
+        given = f"{name} " if isinstance(name, str) else ""
+        words.append(repr(operand) if shape is None else f"{given}{tuple(shape)} {operand.dtype}")
     return ", ".join(words)
 
 

@@ -13,7 +13,7 @@ N = TypeVar("N")
 
 
 def no_grad() -> configure:
-    """Context manager or decorator: results inside do not remember how they were made, in this thread or task.
+    """Context manager or decorator: what is computed inside, in this thread or task, keeps no history.
 
     >>> import tensorgrad as tg
     >>> x = tg.tensor(1.0, requires_grad=True)
@@ -84,7 +84,7 @@ def label(x: N, name: str) -> N:
 
 
 def detect_anomaly() -> configure:
-    """Context manager or decorator: raise AnomalyError at the first operation whose result or gradient is not finite.
+    """Context manager or decorator: raise AnomalyError at the first result or gradient that is not finite.
 
     The message names the operation, the scope and your source line. For the backward to be watched, both
     the forward and the call of `backward` belong inside.

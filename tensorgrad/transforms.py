@@ -299,7 +299,7 @@ def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 class _Piece:
-    """A checkpointed call: what is needed to run it again. Holds inputs only: to its results it refers weakly."""
+    """A checkpointed call: what is needed to run it again. It refers to its results weakly."""
 
     def __init__(
         self,

@@ -58,3 +58,13 @@ def test_the_inner_error_is_not_shown_twice() -> None:
     with pytest.raises(errors.ShapeError) as caught:
         tg.tensor([1.0, 2.0]) + np.ones(3)
     assert caught.value.__suppress_context__
+
+
+def test_products_that_do_not_fit_are_explained_with_names() -> None:
+    W = tg.tensor(np.ones((2, 3)), name="W_hh")
+    with pytest.raises(
+        tg.ShapeError, match=r"matmul: the rows on the left have 3.*right 2\. Operands: W_hh \(2, 3\)"
+    ):
+        W @ W
+    with pytest.raises(tg.ShapeError, match="linear: x has 2 features, but the weight takes 3"):
+        tg.linear(np.ones((4, 2)), W)

@@ -135,6 +135,11 @@ def gradcheck(
     labels = [names[k] for k in checked]
     first = slopes(fresh(), 1)
     terms = [weighted(fresh(), 1).numpy()]
+    if not np.array_equal(terms[0], weighted(fresh(), 1).numpy(), equal_nan=True):
+        raise GradientError(
+            "gradcheck: the function gave two different results for the same inputs, so differences mean "
+            "nothing; switch dropout off (eval()) or give every draw a fixed seed"
+        )
     rows = _compare(first, lambda: weighted(fresh(), 1).numpy().sum(), terms, targets, labels, 1, step)
     if order >= 2:
         directions = [rng.standard_normal(x.shape) for x in targets]

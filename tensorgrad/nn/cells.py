@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorgrad.errors import ShapeError
+from tensorgrad.errors import DtypeError, ShapeError, TensorgradError
 from tensorgrad.graph import context
 from tensorgrad.nn import init
 from tensorgrad.nn.layers import positive
@@ -31,6 +31,7 @@ class _Cell(Module):
     """
 
     gates = 1
+    state_form = "one Tensor (B, H)"
 
     def __init__(
         self,
@@ -57,15 +58,28 @@ class _Cell(Module):
         return np.zeros((*x.shape[:-1], self.hidden_size), self.weight_hh.dtype)
 
     def check(self, x: Any, h: Any) -> None:
-        """Raise ShapeError unless input and state have this cell's sizes and the same batch."""
-        outer, state = x.shape, h.shape
+        """Raise unless input and state have this cell's sizes, its dtype, and the same batch."""
+        try:
+            outer, state, dtype = x.shape, h.shape, self.weight_hh._value.dtype
+        except AttributeError:
+            raise self.unfit(ShapeError, f"the state is {self.state_form}, not {type(h).__name__}") from None
         if outer[-1:] != (self.input_size,) or state != (*outer[:-1], self.hidden_size):
-            scope = context().scope
-            raise ShapeError(
-                f"{type(self).__name__}{f' in scope {scope!r}' if scope else ''}: expected an input (B, "
-                f"{self.input_size}) and a state (B, {self.hidden_size}) of the same B, but the input has "
-                f"shape {tuple(x.shape)} and the state {tuple(h.shape)}"
+            raise self.unfit(
+                ShapeError,
+                f"expected an input (B, {self.input_size}) and a state (B, {self.hidden_size}) of one B, "
+                f"but the input has shape {tuple(outer)} and the state {tuple(state)}",
             )
+        if x.dtype != dtype or h.dtype != dtype:
+            raise self.unfit(
+                DtypeError,
+                f"its weights are {dtype}, but the input is {x.dtype} and the state {h.dtype}; "
+                f"convert with .astype('{dtype}'), or make the cell with another dtype=",
+            )
+
+    def unfit(self, kind: type[TensorgradError], what: str) -> TensorgradError:
+        """An error that names the cell and where it runs."""
+        scope = context().scope
+        return kind(f"{type(self).__name__}{f' in scope {scope!r}' if scope else ''}: {what}")
 
     def from_input(self, x: Any) -> Any:
         """The input's share of the pre-activations of all gates."""
@@ -145,13 +159,19 @@ class LSTMCell(_Cell):
     """
 
     gates = 4
+    state_form = "a tuple (h, c) of two Tensors (B, H)"
 
     def initial_state(self, x: Any) -> Any:
         """Zeros for h and for c, for an input (B, D) or (D,)."""
         return super().initial_state(x), super().initial_state(x)
 
     def forward(self, x: Any, state: Any = None) -> tuple[Any, Any]:
-        h, c = self.initial_state(x) if state is None else state
+        if state is None:
+            state = self.initial_state(x)
+        if not isinstance(state, tuple) or len(state) != 2:
+            raise self.unfit(ShapeError, f"the state is {self.state_form}, not {type(state).__name__}")
+        h, c = state
+        self.check(x, c)
         a = self.preactivation(x, h)
         H = self.hidden_size
         i = label(sigmoid(a[..., :H]), "i")

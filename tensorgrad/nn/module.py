@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tensorgrad import tree
-from tensorgrad.errors import ShapeError
+from tensorgrad.errors import GraphError, ShapeError
 from tensorgrad.tensor import Tensor
 
 __all__ = ["Module", "Parameter"]
@@ -58,9 +58,20 @@ class Module:
         return self.forward(*args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Errors and drawings then call a parameter by the name of its attribute.
-        if isinstance(value, Parameter) and value.name is None:
-            value.name = name
+        if isinstance(value, Parameter):
+            # Errors and drawings then call a parameter by the name of its attribute.
+            if value.name is None:
+                value.name = name
+        elif isinstance(value, Tensor) and value.requires_grad and value.is_leaf:
+            raise GraphError(
+                f"{type(self).__name__}.{name}: a Tensor that a Module trains must be a Parameter, or it "
+                "would be neither found nor saved; write nn.Parameter(data)"
+            )
+        elif isinstance(vars(self).get(name), Parameter) and value is not None:
+            raise GraphError(
+                f"{type(self).__name__}.{name} is a Parameter and can only be replaced by another; to give "
+                f"it new values write .{name}.data = ..."
+            )
         super().__setattr__(name, value)
 
     # --- finding parameters ------------------------------------------------------------------------------
@@ -170,7 +181,7 @@ def _replaced(value: Any, new: Mapping[int, Any]) -> Any:
     if isinstance(value, Module):
         twin = copy.copy(value)
         for key, member in vars(value).items():
-            setattr(twin, key, _replaced(member, new))
+            vars(twin)[key] = _replaced(member, new)
         return twin
     if isinstance(value, dict):
         return {key: _replaced(member, new) for key, member in value.items()}

@@ -88,7 +88,13 @@ def matmul(a: Any, b: Any) -> Any:
     >>> matmul(np.ones((2, 3)), np.ones(3))
     array([3., 3.])
     """
-    if a.__class__ is np.ndarray and a.ndim > 2 and b.ndim == 2:
+    a, b = np.asarray(a), np.asarray(b)
+    if a.ndim and b.ndim and a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
+        inner = b.shape[-2 if b.ndim > 1 else 0]
+        raise ValueError(
+            f"the rows on the left have {a.shape[-1]} elements, the columns on the right {inner}"
+        )
+    if a.ndim > 2 and b.ndim == 2:
         # One product over all rows instead of one for each matrix of the stack.
         return np.dot(_rows(a), b).reshape(*a.shape[:-1], b.shape[-1])
     return np.matmul(a, b)
@@ -121,6 +127,8 @@ def _added_share(g: Any, term: Any) -> Any:
 def _linear(x: Any, weight: Any, *added: Any) -> Any:
     if weight.ndim != 2 or not x.ndim:
         raise ValueError("weight must be a matrix (H, D), and x have an axis of length D")
+    if x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"x has {x.shape[-1]} features, but the weight takes {weight.shape[1]}")
     # dot is the faster call for matrices; stacks of them are one matrix with more rows.
     out = x.dot(weight.T) if x.ndim <= 2 else _rows(x).dot(weight.T).reshape(*x.shape[:-1], len(weight))
     for term in added:

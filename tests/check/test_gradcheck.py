@@ -235,3 +235,8 @@ def test_central_differences_refuse_what_cannot_be_changed_in_place() -> None:
 def test_norm_error(a: list[float], b: list[float], error: float) -> None:
     assert norm_error(a, b) == pytest.approx(error)
     assert norm_error(b, a) == pytest.approx(error)
+
+
+def test_a_function_that_draws_anew_each_time_is_named() -> None:
+    with pytest.raises(tg.GradientError, match=r"two different results.*dropout"):
+        tg.gradcheck(lambda x: tg.dropout(x, 0.5), [np.ones(20)])

@@ -310,3 +310,27 @@ def test_checkpointing_each_segment_gives_the_same_bits(kind):
 
     for a, b in zip(run(plain), run(lambda x, s: tg.checkpoint(plain, x, s)), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_state_of_the_wrong_form_is_explained():
+    x = np.ones((2, 3))
+    with pytest.raises(
+        tg.ShapeError, match=r"GRUCell in scope 't=0': the state is one Tensor \(B, H\), not tuple"
+    ):
+        nn.unroll(nn.GRUCell(3, 4), x[None], (np.ones((2, 4)), np.ones((2, 4))))
+    for wrong in (np.ones((2, 4)), (np.ones((2, 4)),), (np.ones((2, 4)), None)):
+        with pytest.raises(tg.ShapeError, match=r"LSTMCell: the state is a tuple \(h, c\)"):
+            nn.LSTMCell(3, 4)(x, wrong)
+    with pytest.raises(tg.ShapeError, match=r"the state \(2, 5\)"):
+        nn.LSTMCell(3, 4)(x, (np.ones((2, 4)), np.ones((2, 5))))
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_mixed_precision_is_refused_not_widened(kind):
+    cell = CELLS[kind](3, 4, dtype=np.float32)
+    with pytest.raises(
+        tg.DtypeError, match=r"weights are float32, but the input is float64.*astype\('float32'\)"
+    ):
+        cell(np.ones((2, 3)))
+    with pytest.raises(tg.DtypeError, match="input is int64"):
+        CELLS[kind](3, 4)(np.ones((2, 3), np.int64))

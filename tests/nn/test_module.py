@@ -125,3 +125,15 @@ def test_showing_a_module():
     odd.__dict__["<script>"] = nn.Parameter([1.0])
     assert "<script>" not in odd._repr_html_()
     assert "&lt;script&gt;" in odd._repr_html_()
+
+
+def test_what_would_be_forgotten_by_training_is_refused():
+    net = Net()
+    with pytest.raises(tg.GraphError, match=r"Net\.w: .*nn\.Parameter"):
+        net.w = tg.tensor([1.0], requires_grad=True)
+    with pytest.raises(tg.GraphError, match=r"Linear\.weight is a Parameter.*data"):
+        net.first.weight = np.ones((4, 3))
+    net.first.bias = None
+    net.mask = tg.tensor([1.0])
+    assert net.scale.name == "scale"
+    assert net.first.weight.name == "weight"

@@ -350,7 +350,16 @@ def products() -> Iterator[Case]:
     for a, b in [((3,), (2,)), ((2, 2), (3,)), ((), (3,)), ((0,), (3,))]:
         yield one("outer", f"{a}{b}", (a, b), ops.outer, np.outer)
     for x in [(3,), (2, 3), (2, 2, 3), (0, 3), (0, 2, 3)]:
-        for added in [(), ((4,),), ((4,), (*x[:-1], 4)), ((), (4,)), ((1,),)]:
+        more_rows = (2, *x[:-1], 4)
+        for added in [
+            (),
+            ((4,),),
+            ((4,), (*x[:-1], 4)),
+            ((), (4,)),
+            ((1,),),
+            (more_rows,),
+            ((4,), more_rows),
+        ]:
             yield one("linear", f"{x}{added}", (x, (4, 3), *added), ops.linear, np_linear)
     contractions: list[tuple[str, list[tuple[int, ...]]]] = [
         ("i->", [(3,)]),
