@@ -16,7 +16,7 @@ from tensorgrad.graph import context
 from tensorgrad.nn import init
 from tensorgrad.nn.layers import positive
 from tensorgrad.nn.module import Module, Parameter
-from tensorgrad.ops import linear, relu, sigmoid, tanh
+from tensorgrad.ops import affine, linear, relu, sigmoid, tanh
 from tensorgrad.random import Seed, as_generator
 from tensorgrad.recording import label
 
@@ -81,21 +81,11 @@ class _Cell(Module):
         scope = context().scope
         return kind(f"{type(self).__name__}{f' in scope {scope!r}' if scope else ''}: {what}")
 
-    def from_input(self, x: Any) -> Any:
-        """The input's share of the pre-activations of all gates."""
-        return linear(x, self.weight_ih) if self.bias_ih is None else linear(x, self.weight_ih, self.bias_ih)
-
-    def from_state(self, h: Any) -> Any:
-        """The state's share of the pre-activations of all gates."""
-        return linear(h, self.weight_hh) if self.bias_hh is None else linear(h, self.weight_hh, self.bias_hh)
-
     def preactivation(self, x: Any, h: Any) -> Any:
         """The pre-activations of all gates. Raises ShapeError for wrong sizes."""
         self.check(x, h)
-        start = self.from_input(x)
-        if self.bias_hh is None:
-            return label(start + self.from_state(h), "a")
-        return label(linear(h, self.weight_hh, self.bias_hh, start), "a")
+        biases = () if self.bias_ih is None else (self.bias_ih, self.bias_hh)
+        return label(affine(x, self.weight_ih, h, self.weight_hh, *biases), "a")
 
     def extra_repr(self) -> str:
         bias = "" if self.bias_ih is not None else ", bias=False"
@@ -206,7 +196,8 @@ class GRUCell(_Cell):
     def forward(self, x: Any, state: Any = None) -> tuple[Any, Any]:
         h = self.initial_state(x) if state is None else state
         self.check(x, h)
-        from_x, from_h = self.from_input(x), self.from_state(h)
+        from_x = linear(x, self.weight_ih, self.bias_ih)
+        from_h = linear(h, self.weight_hh, self.bias_hh)
         H = self.hidden_size
         r = label(sigmoid(from_x[..., :H] + from_h[..., :H]), "r")
         z = label(sigmoid(from_x[..., H : 2 * H] + from_h[..., H : 2 * H]), "z")

@@ -43,7 +43,7 @@ from tensorgrad.ops.elementwise import (
     where,
 )
 from tensorgrad.ops.index import getitem, index_add, index_update, take, take_along_axis
-from tensorgrad.ops.linalg import dot, einsum, inv, linear, matmul, norm, outer, solve, trace
+from tensorgrad.ops.linalg import affine, dot, einsum, inv, linear, matmul, norm, outer, solve, trace
 from tensorgrad.ops.reduce import cumsum, logsumexp, max, mean, min, prod, std, sum, var
 from tensorgrad.ops.shape import (
     broadcast_to,
@@ -63,6 +63,7 @@ from tensorgrad.ops.shape import (
 __all__ = [
     "abs",
     "add",
+    "affine",
     "astype",
     "bitwise_and",
     "bitwise_or",

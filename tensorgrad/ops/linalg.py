@@ -100,57 +100,84 @@ def matmul(a: Any, b: Any) -> Any:
     return np.matmul(a, b)
 
 
-def _linear_vjp_x(g: Any, ans: Any, x: Any, weight: Any, *added: Any) -> Any:
+def _by_weight(x: Any, weight: Any) -> Any:
+    """x @ weight.T on arrays. Raises ValueError when they do not fit."""
+    if weight.ndim != 2 or not x.ndim:
+        raise ValueError("the weight must be a matrix (H, D), and x have an axis of length D")
+    if x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"x has {x.shape[-1]} features, but the weight takes {weight.shape[1]}")
+    # dot is the faster call for matrices; stacks of them are one matrix with more rows.
+    return x.dot(weight.T) if x.ndim <= 2 else _rows(x).dot(weight.T).reshape(*x.shape[:-1], len(weight))
+
+
+def _plus(out: Any, term: Any) -> Any:
+    """out + term, in place where the result has the shape and dtype of `out`."""
+    if out.dtype == term.dtype and out.ndim >= term.ndim and out.ndim:
+        return np.add(out, term, out=out)
+    return out + term
+
+
+def _x_share(g: Any, weight: Any) -> Any:
     return g.dot(weight) if g.ndim <= 2 else matmul(g, weight)
 
 
-def _linear_vjp_weight(g: Any, ans: Any, x: Any, weight: Any, *added: Any) -> Any:
+def _weight_share(g: Any, x: Any) -> Any:
     if g.shape[:-1] != x.shape[:-1]:
-        # A term of more rows than x.
+        # A bias of more rows than x.
         x = broadcast_to(x, (*g.shape[:-1], x.shape[-1]))
     return _product(expand_dims(g, 0), expand_dims(x, 0)) if x.ndim == 1 else _product(g, x)
 
 
-def _added_share(g: Any, term: Any) -> Any:
-    if term.ndim == 1 and g.ndim == 2 and g.__class__ is np.ndarray and g.shape[1] == len(term):
+def _bias_share(g: Any, bias: Any) -> Any:
+    if bias.ndim == 1 and g.ndim == 2 and g.__class__ is np.ndarray and g.shape[1] == len(bias):
         return Rows(g)
     return g
 
 
 @primitive(
-    _linear_vjp_x,
-    _linear_vjp_weight,
-    lambda g, ans, x, weight, term, *rest: _added_share(g, term),
-    lambda g, ans, x, weight, bias, start: _added_share(g, start),
+    lambda g, ans, x, weight, *bias: _x_share(g, weight),
+    lambda g, ans, x, weight, *bias: _weight_share(g, x),
+    lambda g, ans, x, weight, bias: _bias_share(g, bias),
     broadcasts=True,
 )
-def _linear(x: Any, weight: Any, *added: Any) -> Any:
-    if weight.ndim != 2 or not x.ndim:
-        raise ValueError("weight must be a matrix (H, D), and x have an axis of length D")
-    if x.shape[-1] != weight.shape[1]:
-        raise ValueError(f"x has {x.shape[-1]} features, but the weight takes {weight.shape[1]}")
-    # dot is the faster call for matrices; stacks of them are one matrix with more rows.
-    out = x.dot(weight.T) if x.ndim <= 2 else _rows(x).dot(weight.T).reshape(*x.shape[:-1], len(weight))
-    for term in added:
-        if out.dtype == term.dtype and out.ndim >= term.ndim and out.ndim:
-            np.add(out, term, out=out)
-        else:
-            out = out + term
-    return out
+def _linear(x: Any, weight: Any, *bias: Any) -> Any:
+    out = _by_weight(x, weight)
+    return _plus(out, bias[0]) if bias else out
 
 
-def linear(x: Any, weight: Any, bias: Any = None, start: Any = None) -> Any:
-    """start + x @ weight.T + bias, in one operation because every cell is made of it.
+def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+    """x @ weight.T + bias, in one operation because every cell is made of it.
 
-    x (..., D), weight (H, D), bias (H,) or none, start (..., H) or none; gives (..., H).
-    Raises ShapeError when they do not fit.
+    x (..., D), weight (H, D), bias (H,) or none; gives (..., H). Raises ShapeError when they do not fit.
 
     >>> linear(np.ones(3), np.ones((2, 3)), np.array([0.0, 1.0]))
     array([3., 4.])
     """
-    if start is not None:
-        return _linear(x, weight, start) if bias is None else _linear(x, weight, bias, start)
     return _linear(x, weight) if bias is None else _linear(x, weight, bias)
+
+
+@primitive(
+    lambda g, ans, x, W, h, U, *biases: _x_share(g, W),
+    lambda g, ans, x, W, h, U, *biases: _weight_share(g, x),
+    lambda g, ans, x, W, h, U, *biases: _x_share(g, U),
+    lambda g, ans, x, W, h, U, *biases: _weight_share(g, h),
+    lambda g, ans, x, W, h, U, bias, *rest: _bias_share(g, bias),
+    lambda g, ans, x, W, h, U, bias, other: _bias_share(g, other),
+    broadcasts=True,
+)
+def affine(x: Any, W: Any, h: Any, U: Any, *biases: Any) -> Any:
+    """x @ W.T + h @ U.T + biases: the pre-activation of a recurrent cell, in one operation.
+
+    x (..., D), W (H, D), h (..., K), U (H, K), up to two biases (H,); gives (..., H).
+    Raises ShapeError when they do not fit.
+
+    >>> affine(np.ones(3), np.ones((2, 3)), np.ones(2), np.eye(2))
+    array([4., 4.])
+    """
+    out = _plus(_by_weight(x, W), _by_weight(h, U))
+    for bias in biases:
+        out = _plus(out, bias)
+    return out
 
 
 @public

@@ -207,11 +207,12 @@ def np_taken(x: np.ndarray, indices: np.ndarray, axis: int) -> np.ndarray:
     return np.take_along_axis(x, np.broadcast_to(indices, full), axis)
 
 
-def np_linear(x: np.ndarray, weight: np.ndarray, *added: np.ndarray) -> Any:
-    out = x @ weight.T
-    for term in added:
-        out = out + term
-    return out
+def np_linear(x: np.ndarray, weight: np.ndarray, *bias: np.ndarray) -> Any:
+    return x @ weight.T + bias[0] if bias else x @ weight.T
+
+
+def np_affine(x: np.ndarray, W: np.ndarray, h: np.ndarray, U: np.ndarray, *biases: np.ndarray) -> Any:
+    return sum(biases, x @ W.T + h @ U.T)
 
 
 # --- the table -------------------------------------------------------------------------------------------
@@ -354,13 +355,15 @@ def products() -> Iterator[Case]:
         for added in [
             (),
             ((4,),),
-            ((4,), (*x[:-1], 4)),
-            ((), (4,)),
+            ((),),
             ((1,),),
             (more_rows,),
-            ((4,), more_rows),
         ]:
             yield one("linear", f"{x}{added}", (x, (4, 3), *added), ops.linear, np_linear)
+        for added in [(), ((4,),), ((4,), (4,)), ((4,), more_rows)]:
+            h = (*x[:-1], 2)
+            yield one("affine", f"{x}{added}", (x, (4, 3), h, (4, 2), *added), ops.affine, np_affine)
+    yield one("affine", "rows repeated", ((2, 3), (4, 3), (2,), (4, 2)), ops.affine, np_affine)
     contractions: list[tuple[str, list[tuple[int, ...]]]] = [
         ("i->", [(3,)]),
         ("i->i", [(3,)]),
