@@ -23,6 +23,7 @@ SECTIONS = {
     "tensorgrad.check": "tg.check",
     "tensorgrad.tree": "tg.tree",
     "tensorgrad.viz": "tg.viz",
+    "tensorgrad.viz.plots": "tg.viz.plots",
     "tensorgrad.data": "tensorgrad.data",
     "tensorgrad.io": "tensorgrad.io",
 }

@@ -24,13 +24,20 @@ from tensorgrad.errors import CheckpointError, TensorgradError, UserError
 from tensorgrad.io import Checkpoint, check_names, load_checkpoint, rng_state, save_checkpoint, set_rng_state
 from tensorgrad.models.char_lm import CharLM
 from tensorgrad.optim import Adam, clip_grad_norm, exponential
+from tensorgrad.recording import no_grad
 from tensorgrad.tensor import Tensor
 
-__all__ = ["DivergedError", "Settings", "Step", "Trainer"]
+__all__ = ["DivergedError", "Settings", "Step", "Trainer", "fitting_sizes"]
+
+# A healthy loss starts near ln V, what guessing costs, and falls. So many times that is no learning any more.
+_DIVERGED = 10
 
 
 class DivergedError(TensorgradError, FloatingPointError):
-    """The loss or a gradient became NaN or infinite; the message says at which step and what may help."""
+    """The loss or a gradient became NaN, infinite or absurdly large.
+
+    The message says at which step, and what may help.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +92,33 @@ class Settings:
             raise UserError(f"the fraction held out must be from 0 to below 1, not {self.valid_fraction}")
 
 
+def fitting_sizes(
+    characters: int, batch: int | None = None, window: int | None = None, least: int = 20
+) -> tuple[int, int]:
+    """Batch and window with which a pass over a text takes enough steps to learn something.
+
+    Args:
+        characters: how many there are to train on.
+        batch: B where it is given; otherwise 50, or less for a short text.
+        window: T where it is given; otherwise 50, or less where even 8 streams would be too short for that.
+        least: steps that a pass should take, where the text is long enough.
+
+    Example:
+        >>> fitting_sizes(1_000_000), fitting_sizes(20_000), fitting_sizes(3_600)
+        ((50, 50), (19, 50), (8, 22))
+    """
+    most = Settings()
+    # The last character is only predicted.
+    inputs = max(characters - 1, 1)
+    per_step = inputs // least
+    if window is None:
+        shortest = min(10, inputs)
+        window = min(max(per_step // (batch or 8), shortest), most.window)
+    if batch is None:
+        batch = min(max(per_step // window, 1), most.batch)
+    return batch, window
+
+
 class Step(NamedTuple):
     """What one step did.
 
@@ -122,6 +156,7 @@ class Trainer:
 
     Attributes:
         model, settings: as given.
+        training_characters: how many characters are trained on, without those held out.
         steps: steps done so far.
         total: steps that the settings ask for.
         history: the last losses, 100 at most.
@@ -149,7 +184,15 @@ class Trainer:
                 f"holding out {self.settings.valid_fraction} of {len(text)} characters leaves "
                 f"{len(self._held_out)} to evaluate on; hold out more or nothing, or give a longer text"
             )
-        self._windows = Windows(train, self.settings.window, self.settings.batch)
+        T, B = self.settings.window, self.settings.batch
+        if len(train) <= T * B:
+            raise UserError(
+                f"the text has {len(text):,} characters, {len(train):,} of them to train on, and windows of "
+                f"{T} timesteps in a batch of {B} need at least {T * B + 1:,}; shorten the "
+                "window, use a smaller batch or give a longer text"
+            )
+        self._windows = Windows(train, T, B)
+        self.training_characters = len(train)
         self.total = self.settings.steps or self.settings.epochs * self._windows.per_pass
         self._optimiser = Adam(model.parameters(), self.settings.lr)
         self._decay = exponential(self.settings.decay)
@@ -169,6 +212,20 @@ class Trainer:
         """Windows in one pass over the text."""
         return self._windows.per_pass
 
+    @property
+    def unread(self) -> int:
+        """Characters to train on that no window reads: what is left over at the ends of the streams.
+
+        Example:
+            >>> from tensorgrad.data import Vocabulary
+            >>> settings = Settings(window=4, batch=1, valid_fraction=0)
+            >>> Trainer(CharLM(Vocabulary("to be or"), hidden=4), "to be or", settings).unread
+            3
+        """
+        read = self.steps_per_epoch * self.settings.window * self.settings.batch
+        # The last character is only predicted.
+        return self.training_characters - 1 - read
+
     def run(self) -> Iterator[Step]:
         """Step until `total` steps are done.
 
@@ -182,8 +239,8 @@ class Trainer:
         """Learn from the next window.
 
         Raises:
-            DivergedError: the loss or the gradient is not finite. The model and everything else are as they
-                were after the step before.
+            DivergedError: the loss or the gradient is not finite, or the loss is ten times what guessing
+                costs. The model and everything else are as they were after the step before.
         """
         began = time.perf_counter()
         epoch = self.steps // self._windows.per_pass
@@ -215,12 +272,17 @@ class Trainer:
         result.loss.backward()
         norm = clip_grad_norm(self._optimiser.parameters, self.settings.clip or sys.float_info.max)
         loss = float(result.loss)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            what = f"the gradient has the norm {norm}" if math.isfinite(loss) else f"the loss is {loss}"
-            raise DivergedError(f"{what} at step {self.steps}: {self._advice()}")
+        if not self._sane(loss):
+            raise DivergedError(f"the loss is {loss:.4g} at step {self.steps}: {self._advice()}")
+        if not math.isfinite(norm):
+            raise DivergedError(f"the gradient has the norm {norm} at step {self.steps}: {self._advice()}")
         self._optimiser.step()
         self._state = tree.map(Tensor.detach, result.state)
         return loss, norm
+
+    def _sane(self, loss: float) -> bool:
+        # Of two or three characters ln V is small, and a window of few can surprise a model that is sure.
+        return loss <= _DIVERGED * math.log(max(len(self.model.vocabulary), 10))
 
     def _advice(self) -> str:
         clip = f"clip harder than at {self.settings.clip:g}" if self.settings.clip else "clip the gradient"
@@ -245,13 +307,17 @@ class Trainer:
             path: the file, replaced whole if it exists.
 
         Raises:
-            DivergedError: the last step has made weights that are not finite.
+            DivergedError: the last step has made weights that are not finite, or a loss on the next window
+                that is ten times what guessing costs.
             CheckpointError: the place cannot be written.
             Either way an old file is untouched.
         """
         # The next step would find it out, but by then the last good file would be gone.
         if not all(np.isfinite(p.numpy()).all() for p in self.model.parameters()):
             raise DivergedError(f"the weights are not finite after step {self.steps}: {self._advice()}")
+        loss = self._loss_ahead()
+        if not self._sane(loss):
+            raise DivergedError(f"the loss is {loss:.4g} after step {self.steps}: {self._advice()}")
         parts = self.model.to_checkpoint()
         meta = {
             "settings": dataclasses.asdict(self.settings),
@@ -262,6 +328,14 @@ class Trainer:
         }
         arrays = {f"training.{name}": array for name, array in self._arrays().items()}
         save_checkpoint(path, {**parts.tensors, **arrays}, {**parts.meta, "training": meta})
+
+    def _loss_ahead(self) -> float:
+        """The loss on the next window, which stays the next one; records no graph."""
+        here = self._windows.state()
+        xs, ys, reset = next(self._windows)
+        self._windows.restore(here)
+        with no_grad(), np.errstate(over="ignore", invalid="ignore"):
+            return float(self.model.loss(xs, ys, None if reset else self._state).loss)
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {

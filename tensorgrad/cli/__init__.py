@@ -7,6 +7,7 @@ import io
 import sys
 from collections.abc import Sequence
 
+import tensorgrad
 from tensorgrad.errors import CheckpointError, UserError
 
 __all__ = ["main"]
@@ -19,7 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; those of this process when None.
 
     Returns:
-        The exit status: 0, 2 for a mistake of the person at the terminal, 130 after Ctrl-C.
+        The exit status: 0, 2 for a mistake of the person at the terminal, 130 after Ctrl-C, 141 when nobody
+        reads the output any more, as after `| head`.
 
     Example:
         >>> main(["--version"])  # doctest: +ELLIPSIS
@@ -28,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     missing = [name for name in ("typer", "rich") if importlib.util.find_spec(name) is None]
     if missing:
-        return _fail(f"the command line needs {' and '.join(missing)}: pip install 'tensorgrad-rnn[app]'")
+        return _without(missing, sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A sample may hold characters that this terminal's encoding lacks.
         sys.stdout.reconfigure(errors="replace")
@@ -38,10 +40,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         app(args=argv, prog_name="tensorgrad")
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
+    except MemoryError as error:
+        return _fail(f"there is not enough memory for these sizes{f': {error}' if str(error) else ''}")
     except (UserError, CheckpointError, OSError) as error:
         # OSError: a full disk or a folder that cannot be written is no bug either.
         return _fail(str(error))
     return 0
+
+
+def _without(missing: Sequence[str], argv: Sequence[str]) -> int:
+    """What can be done where the packages of the command line are not installed."""
+    if list(argv) == ["--version"]:
+        print(f"tensorgrad {tensorgrad.__version__}")
+        return 0
+    if list(argv) == ["info"]:
+        from tensorgrad.cli.info import info
+
+        info()
+        return 0
+    return _fail(
+        f"the command line needs {' and '.join(missing)}: pip install 'tensorgrad-rnn[app]', or in a "
+        "checkout python -m pip install -e '.[app]'"
+    )
 
 
 def _fail(sentence: str, status: int = 2) -> int:

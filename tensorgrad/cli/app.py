@@ -6,6 +6,7 @@ imports these modules, so each imports what is heavy (matplotlib above all) insi
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -22,11 +23,22 @@ from tensorgrad.cli.train import train
 
 
 class _Group(TyperGroup):
-    """Ends on Ctrl-C with one sentence and status 130; typer's versions differ in what they make of it."""
+    """Ends on Ctrl-C with one sentence and status 130; typer's versions differ in what they make of it.
+
+    When nobody reads the output any more it ends in silence, with the status of a program that SIGPIPE ended;
+    typer's status would be 1.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError as error:
+            # Python flushes once more at its end, and would complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from error
         except KeyboardInterrupt as error:
             print("tensorgrad: interrupted", file=sys.stderr)
             raise typer.Exit(130) from error

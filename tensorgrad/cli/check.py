@@ -23,9 +23,10 @@ from tensorgrad.errors import UserError
 from tensorgrad.models.manual import rnn as manual
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
-__all__ = ["Row", "as_table", "check", "compare"]
+__all__ = ["Row", "as_table", "as_table_of_steps", "check", "compare", "show", "summary"]
 
 Params = dict[str, np.ndarray]
 
@@ -48,6 +49,7 @@ class Row(NamedTuple):
         manual: its error against the hand-written gradient, ||a - b|| / max(||a||, ||b||).
         differences: the same against central differences; None where they are not taken.
         verdict: "agree", or what differs.
+        steps: of a record over all timesteps, the norm and the manual gradient's error at each.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Row(NamedTuple):
     manual: float
     differences: float | None
     verdict: str
+    steps: Sequence[tuple[float, float]] = ()
 
     @property
     def ok(self) -> bool:
@@ -71,6 +74,9 @@ def check(
     V: Annotated[int, typer.Option("-V", "--vocab", help="Different characters.")] = 12,
     seed: Annotated[int, typer.Option(help="For the weights, the text and the initial state.")] = 0,
     dtype: Annotated[Literal["float32", "float64"], typer.Option(help="Precision.")] = "float64",
+    per_step: Annotated[
+        bool, typer.Option("--per-step", help="Show dy, dh and da of each timestep as well.")
+    ] = False,
 ) -> None:
     """Compare the gradients of an RNN: automatic, by hand, by differences.
 
@@ -83,14 +89,16 @@ def check(
     if seed < 0:
         raise UserError(f"the seed must be a whole number from 0 up, not {seed}")
     rows = compare(T, B, H, V, seed, dtype)
-    runs.make_console().print(
-        as_table(rows, f"A vanilla RNN, T={T} B={B} H={H} V={V}, {dtype}: its automatic gradients")
-    )
-    bad = [row.name for row in rows if not row.ok]
-    if bad:
-        print(f"{len(bad)} of {len(rows)} differ: {', '.join(bad)}")
+    console = runs.make_console()
+    network = f"A vanilla RNN, T={T} B={B} H={H} V={V}, {dtype}"
+    print(f"{network}: its loss and its automatic gradients")
+    show(as_table(rows), console)
+    if per_step:
+        print("The gradients at each timestep")
+        show(as_table_of_steps(rows), console)
+    print(summary(rows))
+    if not all(row.ok for row in rows):
         raise typer.Exit(1)
-    print(f"All {len(rows)} agree.")
 
 
 def compare(T: int, B: int, H: int, V: int, seed: int = 0, dtype: str = "float64") -> list[Row]:
@@ -205,32 +213,63 @@ def _row(
 ) -> Row:
     error = norm_error(g, by_hand)
     verdict = "agree"
+    steps: list[tuple[float, float]] = []
+    if over_time and np.shape(by_hand) == g.shape:
+        steps = [(float(np.linalg.norm(a)), norm_error(a, b)) for a, b in zip(g, by_hand, strict=True)]
     if not error <= tolerance:
-        verdict = "manual differs"
-        if over_time and np.shape(by_hand) == g.shape:
-            # The backward comes from the end: the last timestep that differs is where the mistake is made.
-            wrong = [t for t in range(len(g)) if not norm_error(g[t], by_hand[t]) <= tolerance]
-            verdict += f", t <= {max(wrong)}" if wrong else ""
-    return Row(name, g.shape, float(np.linalg.norm(g)), error, differences, verdict)
+        # The backward comes from the end: the last timestep that differs is where the mistake is made.
+        wrong = [t for t, (_, error_at_t) in enumerate(steps) if not error_at_t <= tolerance]
+        verdict = f"manual differs, t <= {max(wrong)}" if wrong else "manual differs"
+    return Row(name, g.shape, float(np.linalg.norm(g)), error, differences, verdict, steps)
 
 
-def as_table(rows: Sequence[Row], title: str | None = None) -> Table:
+def summary(rows: Sequence[Row]) -> str:
+    """Whether all agree, and if not, what differs, in one line."""
+    bad = [row.name for row in rows if not row.ok]
+    # The first row is the loss.
+    if not bad:
+        return f"The loss and all {len(rows) - 1} gradients agree."
+    return f"Of the loss and {len(rows) - 1} gradients, {len(bad)} differ: {', '.join(bad)}"
+
+
+def as_table(rows: Sequence[Row]) -> Table:
     """The rows for a terminal, the tensors that differ in red."""
+    table = _table("tensor", "shape", "norm", "error against\nmanual", "error against\ndifferences")
+    table.add_column("verdict", no_wrap=True)
+    for row in rows:
+        differences = "–" if row.differences is None else f"{row.differences:.1e}"
+        cells = (row.name, str(row.shape), f"{row.norm:.6g}", f"{row.manual:.1e}", differences, row.verdict)
+        table.add_row(*cells, style=None if row.ok else "bold red")
+    return table
+
+
+def as_table_of_steps(rows: Sequence[Row]) -> Table:
+    """A row for each timestep: the norms of the records over time, and the largest of their errors."""
+    records = [row for row in rows if row.steps]
+    table = _table("t", *(f"norm of\n{row.name}" for row in records), "largest error\nagainst manual")
+    for t, figures in enumerate(zip(*(row.steps for row in records), strict=True)):
+        error = max(error for _, error in figures)
+        table.add_row(str(t), *(f"{norm:.6g}" for norm, _ in figures), f"{error:.1e}")
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    table.add_column("gradient")
-    table.add_column("shape")
-    table.add_column("norm", justify="right")
-    table.add_column("error against\nmanual", justify="right")
-    table.add_column("error against\ndifferences", justify="right")
-    table.add_column("verdict", no_wrap=True)
-    for row in rows:
-        differences = "" if row.differences is None else f"{row.differences:.1e}"
-        shape = " x ".join(map(str, row.shape))
-        cells = (row.name, shape, f"{row.norm:.6g}", f"{row.manual:.1e}", differences, row.verdict)
-        table.add_row(*cells, style=None if row.ok else "bold red")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="left" if name == "shape" else "right")
     return table
+
+
+def show(table: Table, console: Console) -> None:
+    """Print a table; where the terminal is too narrow for it, a plain line for each row."""
+    unlimited = console.options.update(width=1000)
+    if console.measure(table, options=unlimited).maximum <= console.width:
+        console.print(table)
+        return
+    headers = [str(column.header).replace("\n", " ") for column in table.columns]
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        print(", ".join(f"{header} {cell}" for header, cell in zip(headers, cells, strict=True)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ import typer
 import tensorgrad as tg
 from tensorgrad import nn, viz
 from tensorgrad.cli import runs
-from tensorgrad.cli.check import as_table, compare
+from tensorgrad.cli.check import as_table, compare, show, summary
 from tensorgrad.data import Vocabulary
 from tensorgrad.errors import UserError
 from tensorgrad.models.char_lm import CharLM
@@ -58,9 +60,8 @@ def demo(
 
     print("1. Are the gradients right? An RNN's, found in three ways that share no code:\n")
     rows = compare(T=8, B=3, H=16, V=12, seed=seed)
-    console.print(as_table(rows))
-    agree = sum(row.ok for row in rows)
-    print(f"{agree} of {len(rows)} agree: the graph was recorded, and no backward pass was written for it.\n")
+    show(as_table(rows), console)
+    print(f"{summary(rows)}\nThe graph was recorded, and no backward pass was written for it.\n")
 
     print("2. An RNN learns to write like Python's reference, character by character.\n")
     for line in runs.describe(trainer, text):
@@ -69,7 +70,13 @@ def demo(
     untrained = _reach(model, ids)
     print(f"\nbefore training it writes:\n    {_line(trainer.sample(150, _TEMPERATURE))}\n", flush=True)
     every = max(1, steps // 4)
-    runs.run(trainer, out, console, save_every=every, sample_every=every, temperature=_TEMPERATURE)
+    try:
+        runs.run(trainer, out, console, save_every=every, sample_every=every, temperature=_TEMPERATURE)
+    except typer.Exit:
+        other = shlex.join(["tensorgrad", "demo", "--out", f"{out}-2"])
+        print(f"see what it writes: {shlex.join(['tensorgrad', 'sample', str(out)])}", file=sys.stderr)
+        print(f"start again: {other}", file=sys.stderr)
+        raise
 
     print("\n3. What lies in the folder now:\n")
     reach = {"before training": untrained, "after training": _reach(model, ids)}
@@ -85,7 +92,7 @@ def demo(
     print("tensorgrad draw --cell lstm -T 3    the graph of another cell")
     print("tensorgrad --help                   all there is")
     print(f"\n{time.monotonic() - began:.0f} seconds in all.")
-    if agree < len(rows):
+    if not all(row.ok for row in rows):
         raise typer.Exit(1)
 
 

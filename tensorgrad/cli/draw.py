@@ -16,6 +16,8 @@ __all__ = ["draw", "unrolled_model"]
 
 # More would take long and much memory, and of the sizes a drawing shows but the shapes.
 _MOST_NUMBERS = 100_000_000
+# With more timesteps than this a picture is too wide for a screen.
+_WIDE = 12
 
 
 def draw(
@@ -41,6 +43,8 @@ def draw(
 
     path = out or Path(f"{cell}.svg")
     suffix_of(path)
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
     drawing = unrolled_model(cell, steps, hidden, vocab, batch)
     text = path.with_suffix(".dot")
     drawing.save(text)
@@ -51,6 +55,8 @@ def draw(
         print(f"{text}: {size}\n{path} is not written: {error}.")
     else:
         print(f"{text if path == text else f'{path}, {text}'}: {size}")
+    if steps > _WIDE:
+        print(f"wide picture: {steps:,} timesteps side by side; try -T 8")
 
 
 def unrolled_model(cell: str, steps: int, hidden: int, vocab: int, batch: int) -> Drawing:

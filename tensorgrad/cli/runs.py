@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ import textwrap
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,12 @@ def make_console() -> Console:
     """Standard output, where brackets and colons are only brackets and colons."""
     from rich.console import Console
 
-    return Console(markup=False, emoji=False, highlight=False)
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            # Rich would end with status 1, which means something else here.
+            raise BrokenPipeError
+
+    return Plain(markup=False, emoji=False, highlight=False)
 
 
 @contextmanager
@@ -67,12 +73,15 @@ def limit_threads(threads: int | None = None) -> Iterator[None]:
         threads: at least 1; None for one, or what the environment asks for.
 
     Raises:
-        UserError: there is no way to set it.
+        UserError: there is no way to set it, or the machine has fewer.
 
     Example:
         >>> with limit_threads():
         ...     pass
     """
+    cores = os.cpu_count() or 1
+    if threads is not None and threads > cores:
+        raise UserError(f"--threads must be at most {cores}, which is what this machine has, not {threads}")
     asked = any(os.environ.get(name) for name in _THREADS)
     if not _can_limit_threads():
         if threads is not None:
@@ -180,6 +189,8 @@ def read_log(path: Path) -> dict[str, list[float]]:
 class Interrupt:
     """Within it, Ctrl-C and a request to terminate only take note, so that the step in hand is finished.
 
+    A terminal that is closed is such a request, unless the program was told to ignore it, as by nohup.
+
     A second one ends the program at once, as the first does elsewhere.
 
     Attributes:
@@ -203,7 +214,11 @@ class Interrupt:
     def __enter__(self) -> Interrupt:
         # Python allows handlers in the main thread only; elsewhere nothing can interrupt anyway.
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            numbers = [signal.SIGINT, signal.SIGTERM]
+            hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+            if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+                numbers.append(hangup)
+            for number in numbers:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -248,7 +263,7 @@ class _Display:
         self._seconds.append(step.seconds)
         rate = step.characters * len(self._seconds) / sum(self._seconds)
         loss = sum(self._trainer.history) / len(self._trainer.history)
-        figures = f"loss {loss:.3f}  norm {step.grad_norm:.2f}  {rate:,.0f} chars/s"
+        figures = f"loss {_short(loss)}  norm {_short(step.grad_norm, 2)}  {rate:,.0f} chars/s"
         self._bar.update(self._task, completed=step.number, figures=figures)
         # Of many short passes over the text only some are told of.
         passed = step.validation is not None and step.number - self._told >= self._trainer.total / 10
@@ -256,8 +271,8 @@ class _Display:
         if passed:
             self._told = step.number
         if passed or last or (sampled is not None and not self._console.is_terminal):
-            valid = "" if step.validation is None else f"  validation {step.validation:.3f}"
-            said = f"loss {loss:.3f}{valid}" if self._console.is_terminal else f"{figures}{valid}"
+            valid = "" if step.validation is None else f"  validation {_short(step.validation)}"
+            said = f"loss {_short(loss)}{valid}" if self._console.is_terminal else f"{figures}{valid}"
             self._say(f"epoch {step.epoch}, step {step.number:,} of {self._trainer.total:,}: {said}")
         if sampled is not None:
             self._say(f"\na sample after {step.number:,} steps:")
@@ -270,6 +285,10 @@ class _Display:
             self._console.print(Padding(printable(text), (0, 0, 0, indent)))
         else:
             print(textwrap.indent(text, indent * " "), flush=True)
+
+
+def _short(number: float, places: int = 3) -> str:
+    return f"{number:.{places}f}" if abs(number) < 1e5 else f"{number:.{places}e}"
 
 
 def printable(text: str) -> str:
@@ -290,6 +309,20 @@ def describe(trainer: Trainer, text: str) -> Iterator[str]:
     kept = f", the last {held_out:.0%} held out" if held_out else ""
     yield f"text   {len(text):,} characters, {len(model.vocabulary)} different ones{kept}"
     yield f"steps  {trainer.total:,}, {trainer.steps_per_epoch:,} for each pass over the text"
+    if trainer.unread > 0.1 * trainer.training_characters:
+        yield (
+            f"unread {trainer.unread:,} of the {trainer.training_characters:,} characters to train on: the "
+            "ends of the streams, shorter than a window; a smaller batch or window reads more"
+        )
+    settings = trainer.settings
+    passes = (trainer.total - 1) // trainer.steps_per_epoch
+    if settings.decay**passes < 0.01:
+        # With this decay the last pass has a tenth of the rate. Rounded up, it has more.
+        gentle = math.ceil(1e4 * 0.1 ** (1 / passes)) / 1e4
+        yield (
+            f"rate   {settings.lr:g} at first, {settings.lr * settings.decay**passes:.1g} in the last pass, "
+            f"which hardly learns; a new run with --decay {gentle} does"
+        )
 
 
 def run(
@@ -322,22 +355,30 @@ def run(
     with Log(folder / LOG, saved) as log, Interrupt() as interrupt:
         trainer.save(path)
         try:
-            with _Display(trainer, console) as display:
-                for step in trainer.run():
-                    sampled = None
-                    if sample_every and step.number % sample_every == 0:
-                        sampled = trainer.sample(temperature=temperature)
-                    log.write(step)
-                    display.update(step, sampled)
-                    if step.number % save_every == 0:
-                        trainer.save(path)
-                        saved = step.number
-                    if interrupt.number is not None:
-                        break
+            gone = None
+            try:
+                with _Display(trainer, console) as display:
+                    for step in trainer.run():
+                        sampled = None
+                        if sample_every and step.number % sample_every == 0:
+                            sampled = trainer.sample(temperature=temperature)
+                        log.write(step)
+                        display.update(step, sampled)
+                        if step.number % save_every == 0:
+                            trainer.save(path)
+                            saved = step.number
+                        if interrupt.number is not None:
+                            break
+            except OSError as error:
+                # The terminal was closed, or the pipe, or the disk is full: nothing learned shall be lost.
+                gone = error
             if saved != trainer.steps:
                 trainer.save(path)
         except DivergedError as error:
             raise DivergedError(f"{error}; {path} has the model after {saved:,} steps") from error
     if interrupt.number is not None:
-        print(f"tensorgrad: stopped after {trainer.steps:,} steps; saved as {path}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"tensorgrad: stopped after {trainer.steps:,} steps; saved as {path}", file=sys.stderr)
         raise typer.Exit(128 + interrupt.number)
+    if gone is not None:
+        raise gone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,7 +13,7 @@ from tensorgrad.cli import runs
 from tensorgrad.data import Vocabulary, read_text
 from tensorgrad.errors import UserError
 from tensorgrad.models.char_lm import CharLM
-from tensorgrad.models.trainer import DivergedError, Settings, Trainer
+from tensorgrad.models.trainer import DivergedError, Settings, Trainer, fitting_sizes
 
 __all__ = ["train"]
 
@@ -31,8 +32,20 @@ def train(
     ] = False,
     cell: Annotated[Literal["rnn", "lstm", "gru"], typer.Option(help="The recurrent cell.")] = "rnn",
     hidden: Annotated[int, typer.Option(help="Hidden units.")] = 128,
-    batch: Annotated[int, typer.Option(help="Streams of text read side by side.")] = _DEFAULTS.batch,
-    window: Annotated[int, typer.Option(help="Timesteps the gradient reaches back over.")] = _DEFAULTS.window,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            help="Streams of text read side by side.",
+            show_default=f"{_DEFAULTS.batch}, fewer for a short text",
+        ),
+    ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            help="Timesteps the gradient reaches back over.",
+            show_default=f"{_DEFAULTS.window}, fewer for a very short text",
+        ),
+    ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(help="Passes over the text, altogether.", show_default=str(_DEFAULTS.epochs)),
@@ -74,6 +87,7 @@ def train(
     if seed < 0:
         raise UserError(f"the seed must be a whole number from 0 up, not {seed}")
     text = read_text(file)
+    chosen = None
     try:
         with runs.limit_threads(threads):
             if resume:
@@ -86,8 +100,8 @@ def train(
                     )
             else:
                 settings = Settings(
-                    batch=batch,
-                    window=window,
+                    batch=_DEFAULTS.batch if batch is None else batch,
+                    window=_DEFAULTS.window if window is None else window,
                     lr=lr,
                     decay=decay,
                     clip=clip,
@@ -95,6 +109,12 @@ def train(
                     epochs=_DEFAULTS.epochs if epochs is None else epochs,
                     steps=steps,
                 )
+                fitted = _fitted(settings, text, batch, window)
+                if fitted != settings:
+                    settings = fitted
+                    chosen = (
+                        f"batch  {settings.batch} streams, windows of {settings.window}: the text is short"
+                    )
                 model = CharLM(Vocabulary(text), cell, hidden, seed=seed, dtype=dtype)
                 trainer = Trainer(model, text, settings, seed)
                 runs.new_folder(
@@ -102,13 +122,13 @@ def train(
                 )
             for line in runs.describe(trainer, text):
                 print(line)
+            if chosen:
+                print(f"{chosen}; --batch and --window choose others")
             print(f"folder {out}", flush=True)
             runs.run(trainer, out, runs.make_console(), save_every=save_every, sample_every=sample_every)
     except DivergedError as error:
         typer.echo(f"tensorgrad: {error}", err=True)
         raise typer.Exit(1) from error
-    except MemoryError as error:
-        raise UserError(f"there is not enough memory for these sizes: {error}") from error
     print("\nwrite with it:", shlex.join(["tensorgrad", "sample", str(out)]))
     again = [
         "tensorgrad",
@@ -121,6 +141,20 @@ def train(
         str(2 * trainer.total),
     ]
     print("go on with it:", shlex.join(again))
+
+
+def _fitted(settings: Settings, text: str, batch: int | None, window: int | None) -> Settings:
+    """The settings with a batch and a window that fit the text, where they were not given."""
+    trained_on = int(len(text) * (1 - settings.valid_fraction))
+    B, T = fitting_sizes(trained_on, batch, window)
+    if trained_on <= B * T:
+        fits = "--batch {} --window {}".format(*fitting_sizes(max(trained_on, 2)))
+        raise UserError(
+            f"the text has {len(text):,} characters, {trained_on:,} of them to train on, and windows of {T} "
+            f"timesteps in a batch of {B} need at least {B * T + 1:,}; {fits} would fit"
+            + ("" if trained_on > 1 else ", with --valid-fraction 0")
+        )
+    return dataclasses.replace(settings, batch=B, window=T)
 
 
 def _refuse_fixed_options(ctx: typer.Context) -> None:

@@ -2,14 +2,16 @@
 
 The same model gives the same text, and no text of the user's can break it or become markup. Left to itself,
 Graphviz orders clusters as it likes and leads an arrow from the top of one timestep to the bottom of the next
-around the whole picture. Two kinds of helpers prevent it: a row of invisible points below a sequence, one for
-each timestep, and for each carried state a visible joint where it enters the next timestep.
+around the whole picture. Three things prevent it: a row of invisible points below a sequence, one for each
+timestep; for each carried state a visible joint where it enters the next timestep; and one height for all
+that corresponds, also where a step does more than its neighbours, as it does once a sequence has ended.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from html import escape
 
 from tensorgrad.viz.model import Arrow, Box, Frame, Kind, Model
@@ -37,10 +39,11 @@ _LINE: dict[Kind, str] = {
 }
 _FONT = 'fontname="Helvetica,Arial,sans-serif"'
 _FAINT = "#5A6270"
-# remincross=false: when Graphviz untangles crossings a second time, it may put a joint behind its state.
+# newrank=true: boxes of different frames can share a height. remincross=false: when Graphviz untangles
+# crossings a second time, it may put a joint behind its state.
 _HEAD = (
-    f"\tgraph [rankdir=BT, remincross=false, nodesep=0.18, ranksep=0.32, {_FONT}]",
-    "\tgraph [outputorder=edgesfirst]",
+    f"\tgraph [rankdir=BT, nodesep=0.18, ranksep=0.32, {_FONT}]",
+    "\tgraph [newrank=true, remincross=false, outputorder=edgesfirst]",
     f'\tnode [shape=box, style="rounded,filled", width=0.5, height=0.3, margin="0.08,0.04", {_FONT}]',
     f'\tedge [color="{_FAINT}", arrowsize=0.6]',
 )
@@ -57,6 +60,7 @@ _LOOK: dict[Kind, str] = {
     "output": f'color="{_LINE["output"]}", penwidth=1.6',
 }
 _BACKSLASH = "\N{REVERSE SOLIDUS OPERATOR}"
+_GAP = 3
 _LONGEST_LABEL = 40
 _LONGEST_TOOLTIP = 500
 # Control characters but the line end as the pictures that Unicode has of them: XML, and with it an HTML-like
@@ -121,12 +125,10 @@ class _Writer:
         self.frames = {frame.id: frame for frame in model.frames}
         self.users: dict[str, list[Box]] = defaultdict(list)
         self.operands: dict[str, list[Box]] = defaultdict(list)
-        self.levels = dict.fromkeys(self.boxes, 0)
         for arrow in model.arrows:
             self.users[arrow.tail].append(self.boxes[arrow.head])
             self.operands[arrow.head].append(self.boxes[arrow.tail])
-            if not arrow.carried:
-                self.levels[arrow.head] = max(self.levels[arrow.head], self.levels[arrow.tail] + 1)
+        self.rows, self.levels = self.find_rows()
         self.statements: dict[str, list[str]] = defaultdict(list)
         self.edges: list[str] = []
         # The joints of each state, and the states that run from later timesteps to earlier ones.
@@ -142,6 +144,7 @@ class _Writer:
             if box.kind == "state" or box.id in self.joints:
                 self.line_up(box)
         self.order_frames()
+        self.edges += [f"{{rank=same; {'; '.join(map(quoted, row))}}}" for row in self.rows]
         return "\n".join(
             ["digraph {", *_HEAD, self.legend(), *self.nested(), *(f"\t{edge}" for edge in self.edges), "}\n"]
         )
@@ -164,7 +167,13 @@ class _Writer:
             return
         look = _LOOK.get(tail.kind, "")
         entry, backwards = self.way_in(tail, head)
-        if entry is None or self.levels[entry.id] == self.levels[head.id]:
+        alone = sum(user.frame == head.frame for user in self.users[tail.id]) == 1
+        if entry is not None and alone and not head.name and head in self.operands[entry.id]:
+            # A part of the state's own sum, such as f * c: from a joint beside the state it would hook back.
+            self.edge(tail.id, head.id, look, "constraint=false")
+            self.put_first(head, self.operands[entry.id], backwards)
+            return
+        if entry is None or (self.levels[entry.id] == self.levels[head.id] and (alone or entry is not head)):
             self.edge(tail.id, head.id, look, "constraint=false")
             return
         joint = f"{entry.id}@{tail.frame}"
@@ -178,8 +187,19 @@ class _Writer:
         if self.levels[entry.id] > self.levels[head.id]:
             # Turned round, since Graphviz puts the end of an arrow above its beginning.
             self.edge(head.id, joint, look, "dir=back")
+        elif entry is head:
+            self.edge(joint, head.id, look, "constraint=false")
         else:
             self.edge(joint, head.id, look)
+
+    def put_first(self, box: Box, row: list[Box], backwards: bool) -> None:
+        """Put a box before the others of its frame and height, on the side that the last timestep is on."""
+        for other in row:
+            level = self.levels[box.id] if other.frame == box.frame else -1
+            if other is not box and self.levels[other.id] == level:
+                left, right = (other, box) if backwards else (box, other)
+                chain = f"{quoted(left.id)} -> {quoted(right.id)}"
+                self.statements[box.frame].append(f"{{rank=same; {chain} [style=invis]}}")
 
     def edge(self, tail: str, head: str, *attributes: str) -> None:
         given = ", ".join(attribute for attribute in attributes if attribute)
@@ -201,6 +221,33 @@ class _Writer:
         entry = self.boxes.get(".".join([other[after].id, *inside, tail.role]))
         one_sequence = before == after == same
         return entry, one_sequence and (path[before].step or 0) > (other[after].step or 0)
+
+    def find_rows(self) -> tuple[list[list[str]], dict[str, int]]:
+        """The named boxes that correspond, to stand at one height; and how high every box stands at least."""
+        rows: dict[str, list[str]] = defaultdict(list)
+        for box in self.model.boxes:
+            if box.name and box.frame and box.kind != "constant":
+                around = self.path(box.frame)
+                place = ["t" if frame.step is not None else frame.id.rpartition(".")[2] for frame in around]
+                rows["/".join([*place, box.role])].append(box.id)
+        found = [row for row in rows.values() if len(row) > 1]
+        try:
+            return found, self.find_levels(found)
+        except CycleError:
+            # In one timestep h is made of c, and in another c of h.
+            return [], self.find_levels([])
+
+    def find_levels(self, rows: list[list[str]]) -> dict[str, int]:
+        """The longest way up to each box, where those of one row stand at one height."""
+        first = {box: row[0] for row in rows for box in row}
+        below: dict[str, dict[str, None]] = {first.get(box, box): {} for box in self.boxes}
+        for arrow in self.model.arrows:
+            if not arrow.carried:
+                below[first.get(arrow.head, arrow.head)][first.get(arrow.tail, arrow.tail)] = None
+        levels: dict[str, int] = {}
+        for box in TopologicalSorter(below).static_order():
+            levels[box] = max((levels[other] + 1 for other in below[box]), default=0)
+        return {box: levels[first.get(box, box)] for box in self.boxes}
 
     def path(self, frame: str) -> list[Frame]:
         """The frames around what is in a frame, from the outermost inwards."""
@@ -233,11 +280,16 @@ class _Writer:
         for frame in self.model.frames:
             if frame.step is not None or frame.id not in fed:
                 rows[frame.parent, frame.step is not None].append(frame)
+
+        def low(box: Box) -> tuple[int, bool]:
+            # A leaf first: what is made of a carried state alone has nothing below it but stands high up.
+            return self.levels[box.id], bool(box.op)
+
         lowest: dict[str, Box] = {}
         for box in self.model.boxes:
             around = box.frame
             while around:
-                if around not in lowest or self.levels[box.id] < self.levels[lowest[around].id]:
+                if around not in lowest or low(box) < low(lowest[around]):
                     lowest[around] = box
                 around = self.frames[around].parent
         first = {frames[0].parent: f"{frames[0].id}@" for frames in rows.values() if len(frames) > 1}
@@ -288,7 +340,8 @@ class _Writer:
 
 def _box(box: Box) -> str:
     name, op = (html_label(_shortened(text, _LONGEST_LABEL)) for text in (box.name, box.op))
-    lines = [f"<b>{name}</b>"] if name else []
+    # The empty line is room for what hangs below a name.
+    lines = [f"<b>{name}</b>", f'<font point-size="{_GAP}"> </font>'] if name else []
     if op:
         lines.append(f'<font point-size="{11 if name else 12}">{op}</font>')
     lines.append(f'<font point-size="10" color="{_FAINT}">{box.shape} {box.dtype}</font>')

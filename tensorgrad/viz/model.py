@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections import defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -34,6 +34,8 @@ _GATHERING = frozenset({"add", "concatenate", "divide", "mean", "multiply", "res
 _JOINING = frozenset({"concatenate", "stack"})
 _TIMESTEP = re.compile(r"t=([0-9]{1,18})", re.ASCII)
 _LONGEST_ROLE = 40
+# The rank of leaves that nobody has named.
+_NAMELESS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,7 @@ class _Part:
     op: str
     array: Any
     notes: tuple[str, ...]
+    # Who comes first where several have one name; those of the last rank have been given none.
     rank: int
     frame: str = ""
     role: str = ""
@@ -178,7 +181,7 @@ class _Builder:
         self.parts: dict[tuple[int, str | int], _Part] = {}
 
     def run(self) -> Model:
-        joined: list[tuple[_Part, _Part]] = []
+        joined: list[tuple[_Part, _Part, int]] = []
         for node in self.nodes:
             if node.op is None:
                 if node.index in self.outputs:
@@ -186,11 +189,14 @@ class _Builder:
                 continue
             tails = [self.operand(node, argnum) for argnum in range(len(node.operands))]
             head = self.parts[node.index, node.scope] = self.result(node)
-            joined += [(tail, head) for tail in tails if tail is not None]
-        self.place()
+            joined += [(tail, head, argnum) for argnum, tail in enumerate(tails) if tail is not None]
+        self.number_parameters()
+        self.place(lambda rank: rank < _NAMELESS)
+        self.name_first_states(joined)
+        self.place(lambda rank: rank == _NAMELESS)
         pattern, distance, hands_over = self.scopes.pattern, self.scopes.distance, self.scopes.hands_over
         states = {
-            (pattern(tail.scope), tail.role) for tail, head in joined if distance(tail.scope, head.scope)
+            (pattern(tail.scope), tail.role) for tail, head, _ in joined if distance(tail.scope, head.scope)
         }
         for part in self.parts.values():
             if part.kind == "operation" and (pattern(part.scope), part.role) in states:
@@ -199,7 +205,9 @@ class _Builder:
             Box(p.id, p.kind, p.name, p.op, str(p.array.shape), str(p.array.dtype), p.frame, p.role, p.notes)
             for p in self.parts.values()
         )
-        arrows = tuple(Arrow(tail.id, head.id, hands_over(tail.scope, head.scope)) for tail, head in joined)
+        arrows = tuple(
+            Arrow(tail.id, head.id, hands_over(tail.scope, head.scope)) for tail, head, _ in joined
+        )
         return Model(boxes, arrows, self.scopes.frames)
 
     def find_repeated(self) -> dict[int, set[str]]:
@@ -232,8 +240,9 @@ class _Builder:
 
     def leaf(self, node: Node, scope: str, role: str) -> _Part:
         kind: Kind = "parameter" if node.requires_grad else "input"
-        name = self.labels.get(node.index) or self.paths.get(node.index) or node.name or role or kind
-        return _Part(scope, kind, name, "", node._value, _notes(node), 1)
+        name = self.labels.get(node.index) or self.paths.get(node.index) or node.name
+        rank = 1 if name else _NAMELESS
+        return _Part(scope, kind, name or role or kind, "", node._value, _notes(node), rank)
 
     def operand(self, node: Node, argnum: int) -> _Part | None:
         """What stands for an operand; None for a number, which the operation's own text shows."""
@@ -243,7 +252,7 @@ class _Builder:
             if not array.ndim:
                 return None
             name = self.argument(node, argnum) or _content(array)
-            part = self.parts[node.index, argnum] = _Part(scope, "constant", name, "", array, (), 2)
+            part = self.parts[node.index, argnum] = _Part(scope, "constant", name, "", array, (), _NAMELESS)
             return part
         if operand.op is not None and scope not in self.repeated.get(operand.index, ()):
             return self.parts[operand.index, operand.scope]
@@ -284,10 +293,38 @@ class _Builder:
         # One letter, x or y, tells nothing, and y could be taken for an output.
         return names[argnum] if argnum < len(names) and len(names[argnum]) > 1 else ""
 
-    # --- ids ---------------------------------------------------------------------------------------------
-    def place(self) -> None:
-        """Give every part its frame, role and id."""
-        for part in sorted(self.parts.values(), key=lambda part: part.rank):
+    # --- names and ids -----------------------------------------------------------------------------------
+    def number_parameters(self) -> None:
+        """Tell parameters of one name apart, but for those of which every timestep has one of its own."""
+        named: dict[str, dict[int, list[_Part]]] = defaultdict(lambda: defaultdict(list))
+        for (index, _), part in self.parts.items():
+            if part.kind == "parameter":
+                named[part.name][index].append(part)
+        for parameters in named.values():
+            scopes = [part.scope for parts in parameters.values() for part in parts]
+            one_each = len(set(scopes)) == len(scopes) and len(set(map(self.scopes.pattern, scopes))) == 1
+            if len(parameters) > 1 and not one_each:
+                for number, parts in enumerate(parameters.values(), 1):
+                    for part in parts:
+                        part.name = f"{part.name} {number}"
+
+    def name_first_states(self, joined: Iterable[tuple[_Part, _Part, int]]) -> None:
+        """Call what stands in the place of a carried h, where nothing has been carried yet, h0."""
+        places: dict[tuple[str, str, int], str] = {}
+        for tail, head, argnum in joined:
+            if tail.op and tail.name and self.scopes.distance(tail.scope, head.scope):
+                places[self.scopes.pattern(head.scope), head.role, argnum] = tail.name
+        for tail, head, argnum in joined:
+            name = places.get((self.scopes.pattern(head.scope), head.role, argnum))
+            if name and tail.rank == _NAMELESS and tail.kind != "parameter":
+                tail.name = f"{name}_0" if name[-1].isdigit() else f"{name}0"
+
+    def place(self, ranks: Callable[[int], bool]) -> None:
+        """Give every part of these ranks its frame, role and id."""
+        parts = [part for part in self.parts.values() if ranks(part.rank)]
+        # Of several results of one name the last comes first: of h and h masked, the one that is carried.
+        parts = [part for part in reversed(parts) if part.rank == 1] + [p for p in parts if p.rank != 1]
+        for part in sorted(parts, key=lambda part: part.rank):
             part.frame = self.scopes.ids[part.scope]
             part.role = self.scopes.new_id(part.frame, part.name or re.split(r"[(\[]", part.op)[0])
             part.id = f"{part.frame}.{part.role}" if part.frame else part.role

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tensorgrad.errors import ShapeError, TensorgradError
+from tensorgrad.nn.unroll import Unrolled
+from tensorgrad.tensor import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["PlotError", "gradient_flow", "hidden_states", "loss_curve"]
 
 _NORM = r"$\|\partial L \,/\, \partial h_t\|$"
+_HOW_TO_FLOW = """gradient_flow: give it the norm of the gradient at each timestep, computed beforehand:
+    grads = tg.grad(loss, [step["h"] for step in roll.steps])
+    viz.plots.gradient_flow([np.linalg.norm(g) for g in grads])"""
 # With more points than this a line shows better without their markers.
 _MARKED = 60
 
@@ -84,7 +89,8 @@ def gradient_flow(
         ax: where to draw; a new figure by default.
 
     Raises:
-        ShapeError: a series is empty, not 1-d or has a negative number; or there is none.
+        ShapeError: a series is empty, not 1-d or has a negative number; or there is none; or a Tensor or an
+            unrolled run was given in place of norms.
         PlotError: matplotlib is not installed.
 
     Example:
@@ -92,6 +98,8 @@ def gradient_flow(
         >>> [axes.get_yscale() for axes in figure.axes]
         ['linear', 'log']
     """
+    if isinstance(norms, Tensor | Unrolled) or isinstance(log, Unrolled):
+        raise ShapeError(_HOW_TO_FLOW)
     named = norms if isinstance(norms, Mapping) else {"": norms}
     series = {name: _numbers("gradient_flow", each, 1) for name, each in named.items()}
     if not series:

@@ -58,9 +58,48 @@ def test_the_table_has_a_line_for_each_tensor(capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     for name in NAMES:
         assert re.search(rf"^ *{name} .* agree *$", out, re.MULTILINE), name
-    assert out.rstrip().endswith("All 10 agree.")
-    assert "3 x 2 x 5" in out
+    assert out.rstrip().endswith("The loss and all 9 gradients agree.")
+    assert "(3, 2, 5)" in out
+    # Of the loss and the records no differences are taken, and no cell is left blank.
+    assert len(re.findall(r" – ", out)) == 4
+    assert "each timestep" not in out
     assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("columns", [20, 50, 60])
+def test_on_a_narrow_terminal_each_tensor_has_a_plain_line(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["check", "-T", "3", "-B", "2", "-H", "4", "-V", "5"]) == 0
+    _, *lines, last = capsys.readouterr().out.splitlines()
+    figures = r"norm \S+, error against manual \S+, error against differences (\S+), verdict agree"
+    for name, line in zip(NAMES, lines, strict=True):
+        assert re.fullmatch(rf"tensor {name}, shape \(.*\), {figures}", line)
+    assert last == "The loss and all 9 gradients agree."
+
+
+def test_each_timestep_can_be_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "-T", "5", "-B", "2", "-H", "4", "-V", "6", "--per-step"]) == 0
+    said = capsys.readouterr().out.split("The gradients at each timestep")[1]
+    shown = [line.split() for line in said.splitlines() if re.match(r" *\d", line)]
+    assert [cells[0] for cells in shown] == ["0", "1", "2", "3", "4"]
+    for k, row in enumerate(compare(**SMALL)[-3:], 1):
+        norms = [float(cells[k]) for cells in shown]
+        assert norms == pytest.approx([norm for norm, _ in row.steps], rel=1e-5)
+        # All timesteps together are the row of the other table.
+        assert np.linalg.norm(norms) == pytest.approx(row.norm, rel=1e-5)
+    assert all(float(cells[4]) < 1e-9 for cells in shown)
+
+
+def test_at_each_timestep_the_largest_error_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(manual, "backward", carry_dropped_at(2))
+    assert main(["check", "-T", "5", "-B", "2", "-H", "4", "-V", "6", "--per-step"]) == 1
+    said = capsys.readouterr().out.split("The gradients at each timestep")[1]
+    errors = [float(line.split()[4]) for line in said.splitlines() if re.match(r" *\d", line)]
+    assert [round(error, 6) for error in errors] == [0.5, 0.5, 0.5, 0, 0]
 
 
 def planted(change: Callable[[manual.Gradients, Any], manual.Gradients]) -> Callable[..., manual.Gradients]:
@@ -111,7 +150,8 @@ def test_an_error_planted_in_the_manual_backward_is_caught(
     assert {row.name: row.verdict for row in rows if not row.ok} == differ
     assert main(["check", "-T", "5", "-B", "2", "-H", "4", "-V", "6"]) == 1
     out = capsys.readouterr().out
-    assert f"{len(differ)} of 10 differ: {', '.join(sorted(differ, key=NAMES.index))}" in out
+    names = ", ".join(sorted(differ, key=NAMES.index))
+    assert f"Of the loss and 9 gradients, {len(differ)} differ: {names}" in out
 
 
 def test_an_error_planted_in_the_manual_forward_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,7 +64,7 @@ def test_it_checks_trains_draws_and_says_where_everything_is(
     assert status == 0
     names = sorted([*PICTURES, "checkpoint.safetensors", "log.csv"])
     assert sorted(path.name for path in out.iterdir()) == names
-    assert "10 of 10 agree" in said
+    assert "The loss and all 9 gradients agree." in said
     assert said.count("a sample after") == 4
     for name in (*PICTURES, "checkpoint.safetensors", "log.csv"):
         assert name in said or "(.png, .dot)" in said
@@ -174,8 +175,29 @@ def test_gradients_that_differ_are_said_and_end_with_status_1(
     monkeypatch.setattr(manual, "backward", wrong)
     status, said, _ = run()
     assert status == 1
-    assert "9 of 10 agree" in said
+    assert "Of the loss and 9 gradients, 1 differ: W_hh" in said
     assert "manual differs" in said
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_interrupted_it_says_what_can_be_done_with_what_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Trainer.step
+
+    def interrupted(self: Trainer) -> object:
+        signal.raise_signal(signal.SIGINT)
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "step", interrupted)
+    out = tmp_path / "my demo"
+    assert main(["demo", "--out", str(out), "--steps", "8"]) == 130
+    assert capsys.readouterr().err == (
+        f"tensorgrad: stopped after 1 steps; saved as {out / 'checkpoint.safetensors'}\n"
+        f"see what it writes: tensorgrad sample '{out}'\n"
+        f"start again: tensorgrad demo --out '{out}-2'\n"
+    )
+    assert main(["sample", str(out), "--length", "5"]) == 0
 
 
 def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 from pathlib import Path
 
@@ -60,11 +61,12 @@ def test_without_a_renderer_the_text_is_written_and_it_says_what_to_install(
 ) -> None:
     assert main(["draw", "--steps", "1", "--out", "one.png"]) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines() == [
-        "one.dot: 1 timestep, 17 boxes",
+    size, problem = out.splitlines()
+    assert re.fullmatch(r"one\.dot: 1 timestep, [0-9]+ boxes", size)
+    assert problem == (
         "one.png is not written: drawing PNG needs Graphviz: install Graphviz "
-        "(https://graphviz.org/download), or pygraphviz, which brings it along.",
-    ]
+        "(https://graphviz.org/download), or pygraphviz, which brings it along."
+    )
     assert err == ""
     assert [path.name for path in Path().iterdir()] == ["one.dot"]
 
@@ -83,7 +85,7 @@ def test_without_a_renderer_the_text_is_written_and_it_says_what_to_install(
             ["--out", "rnn.gif"],
             "cannot draw into rnn.gif: its name must end in one of .svg, .png, .pdf, .dot",
         ),
-        (["--out", "nowhere/rnn.svg"], "No such file or directory"),
+        (["--out", "nowhere/rnn.svg"], "cannot write nowhere/rnn.svg: there is no folder nowhere"),
     ],
 )
 def test_a_mistake_gets_one_sentence_and_status_2(
@@ -96,6 +98,22 @@ def test_a_mistake_gets_one_sentence_and_status_2(
     assert err.count("\n") == 1
     assert sentence in err
     assert not list(Path().iterdir())
+
+
+def test_a_wide_picture_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["draw", "-T", "12", "--out", "rnn.dot"]) == 0
+    assert capsys.readouterr().out.count("\n") == 1
+    assert main(["draw", "-T", "13", "--out", "rnn.dot"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "wide picture: 13 timesteps side by side; try -T 8"
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_the_first_state_is_called_h0(cell: str) -> None:
+    assert main(["draw", "--cell", cell, "--out", "cell.dot"]) == 0
+    text = Path("cell.dot").read_text("utf-8")
+    assert "<b>h0</b>" in text
+    assert ("<b>c0</b>" in text) == (cell == "lstm")
+    assert "zeros" not in text
 
 
 def test_an_unknown_cell(capsys: pytest.CaptureFixture[str]) -> None:

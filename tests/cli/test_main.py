@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -54,6 +55,8 @@ def test_a_wrong_command_line_ends_with_status_2(capsys: pytest.CaptureFixture[s
         (UserError("the file is empty"), "the file is empty"),
         (CheckpointError("c.safetensors is damaged"), "c.safetensors is damaged"),
         (PermissionError(13, "Permission denied", "out"), "[Errno 13] Permission denied: 'out'"),
+        (MemoryError("7 TiB"), "there is not enough memory for these sizes: 7 TiB"),
+        (MemoryError(), "there is not enough memory for these sizes"),
     ],
 )
 def test_a_mistake_gets_one_sentence_and_status_2(
@@ -75,6 +78,27 @@ def test_ctrl_c_ends_with_status_130(
     assert capsys.readouterr() == ("", "tensorgrad: interrupted\n")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pipes as on POSIX")
+@pytest.mark.parametrize(
+    "say",
+    ["print('a' * 10)", "print('a'); raise SystemExit(1)", "print('a' * 10**6)", "make_console().print('a')"],
+)
+def test_output_that_nobody_reads_ends_in_silence(say: str) -> None:
+    program = (
+        "import tensorgrad.cli.app\nfrom tensorgrad.cli import app, main\n"
+        "from tensorgrad.cli.runs import make_console\n"
+        f"def broken() -> None:\n    {say}\n"
+        "app.app.command()(broken)\nraise SystemExit(main(['broken']))"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 @pytest.mark.parametrize("error", [ShapeError("a bug"), ZeroDivisionError("a bug")])
 def test_a_bug_keeps_its_traceback(raising: Callable[[BaseException], None], error: BaseException) -> None:
     raising(error)
@@ -88,12 +112,26 @@ def test_a_bug_keeps_its_traceback(raising: Callable[[BaseException], None], err
 def test_without_its_packages_the_command_line_says_what_to_install(missing: list[str], words: str) -> None:
     program = (
         f"import sys\nfor name in {missing!r}: sys.modules[name] = None\n"
-        "from tensorgrad.cli import main\nraise SystemExit(main(['--version']))"
+        "from tensorgrad.cli import main\nraise SystemExit(main())"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr == f"tensorgrad: the command line needs {words}: pip install 'tensorgrad-rnn[app]'\n"
+
+    def run(*argv: str) -> tuple[int, str, str]:
+        argv = (sys.executable, "-c", program, *argv)
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    for argv in (["check"], [], ["info", "extra"]):
+        assert run(*argv) == (
+            2,
+            "",
+            f"tensorgrad: the command line needs {words}: pip install 'tensorgrad-rnn[app]', or in a "
+            "checkout python -m pip install -e '.[app]'\n",
+        )
+    # What is asked for in a report of a bug, above all of one in the installation.
+    assert run("--version") == (0, f"tensorgrad {tensorgrad.__version__}\n", "")
+    status, out, err = run("info")
+    assert (status, err) == (0, "")
+    assert out.startswith("tensorgrad ")
 
 
 def test_a_traceback_is_python_s_own() -> None:

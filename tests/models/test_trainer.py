@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tensorgrad import optim, tree
 from tensorgrad.data import Vocabulary, Windows, split
 from tensorgrad.errors import CheckpointError, UserError
 from tensorgrad.io import load_checkpoint, save_checkpoint
 from tensorgrad.models.char_lm import CELLS, CharLM
-from tensorgrad.models.trainer import DivergedError, Settings, Trainer
+from tensorgrad.models.trainer import DivergedError, Settings, Trainer, fitting_sizes
+from tensorgrad.recording import no_grad
 from tensorgrad.tensor import Tensor
 
 # 9 windows of 8 steps and 4 streams in the part that is trained on.
@@ -250,6 +253,31 @@ def test_a_learning_rate_that_explodes_is_reported_and_warns_of_nothing() -> Non
     assert trainer.steps < 50
 
 
+def test_a_loss_far_above_guessing_is_divergence(tmp_path: Path) -> None:
+    trainer = make(Settings(batch=4, window=8, lr=1e30))
+    trainer.save(tmp_path / "run.safetensors")
+    before = (tmp_path / "run.safetensors").read_bytes()
+    trainer.step()
+    spoiled = weights(trainer)
+    with pytest.raises(DivergedError, match=r"^the loss is \S+e\+3\d after step 1: training has diverged"):
+        trainer.save(tmp_path / "run.safetensors")
+    assert (tmp_path / "run.safetensors").read_bytes() == before
+    with pytest.raises(DivergedError, match=r"^the loss is \S+e\+3\d at step 2: training has diverged"):
+        trainer.step()
+    assert weights(trainer) == spoiled
+    assert trainer.steps == 1
+
+
+def test_a_surprise_is_no_divergence() -> None:
+    """A window of one character, of which a model of two characters is sure and wrong."""
+    trainer = make(Settings(batch=1, window=1, valid_fraction=0), text="ab" * 20)
+    bias = trainer.model.output.bias
+    assert bias is not None
+    with no_grad():
+        bias += np.array([15.0, 0.0], np.float32)
+    assert trainer.step().loss > 10 * math.log(2)
+
+
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     trainer = make(Settings(batch=4, window=8, lr=1e39))
     trainer.save(tmp_path / "run.safetensors")
@@ -307,8 +335,31 @@ def test_bad_settings(settings: dict[str, Any], sentence: str) -> None:
         Settings(**settings)
 
 
+@given(st.integers(2, 3_000_000), st.none() | st.integers(1, 50), st.none() | st.integers(1, 50))
+def test_sizes_fit_the_text(characters: int, batch: int | None, window: int | None) -> None:
+    B, T = fitting_sizes(characters, batch, window)
+    assert 1 <= B <= 50
+    assert 1 <= T <= 50
+    assert batch in (None, B)
+    assert window in (None, T)
+    if characters > 50_000:
+        assert (batch or 50, window or 50) == (B, T)
+    if batch is None and window is None:
+        assert characters > B * T
+        per_pass = (characters - 1) // B // T
+        assert per_pass >= 20 or (B, T) == (1, 10) or (B == 1 and T < 10)
+
+
+def test_what_no_window_reads_is_counted() -> None:
+    trainer = make()
+    ids = trainer.model.vocabulary.encode(TEXT)[: trainer.training_characters]
+    windows = Windows(ids, 8, 4)
+    read = sum(next(windows)[0].size for _ in range(windows.per_pass))
+    assert trainer.unread == len(ids) - 1 - read
+
+
 def test_texts_that_do_not_fit() -> None:
-    with pytest.raises(UserError, match="windows of 50 timesteps in a batch of 50 need at least 2501"):
+    with pytest.raises(UserError, match="windows of 50 timesteps in a batch of 50 need at least 2,501"):
         make(Settings(batch=50, window=50))
     with pytest.raises(UserError, match="leaves 1 to evaluate on"):
         make(Settings(batch=1, window=1, valid_fraction=0.04), text="abababababababababababab")

@@ -14,6 +14,7 @@ import pytest
 
 import tensorgrad as tg
 from tensorgrad import nn
+from tensorgrad.viz.dot import _GAP
 
 CELLS = {"rnn": nn.RNNCell, "lstm": nn.LSTMCell, "gru": nn.GRUCell}
 _SVG = "{http://www.w3.org/2000/svg}"
@@ -108,6 +109,28 @@ def running_sum(T: int) -> Case:
     return Case(total)
 
 
+class Leaky(nn.Module):
+    """A cell whose state is two tensors, and which labels nothing but them."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self.w_xh = nn.Parameter(rng.normal(size=(2, 3)))
+        self.w_hh = nn.Parameter(rng.normal(size=(3, 3)))
+        self.w_xc = nn.Parameter(rng.normal(size=(2, 3)))
+
+    def forward(self, x: Any, state: Any = None) -> Any:
+        h, c = state if state is not None else (np.zeros((2, 3)), np.zeros((2, 3)))
+        c = tg.label(0.9 * c + tg.tanh(x @ self.w_xc + h @ self.w_hh), "c")
+        h = tg.label(tg.tanh(c) * tg.sigmoid(x @ self.w_xh), "h")
+        return h, (h, c)
+
+
+def lengths(T: int, cell: Callable[..., Any]) -> Case:
+    """Two sequences, one of which ends two timesteps before the other."""
+    roll = nn.unroll(cell, np.ones((T, 2, 2)), lengths=[T, T - 2])
+    return Case(tg.sum(roll.outputs), roll)
+
+
 GRAPHS: dict[str, Callable[[int], Case]] = {
     "rnn": char_rnn,
     "lstm": lambda T: char_rnn(T, "lstm"),
@@ -116,6 +139,8 @@ GRAPHS: dict[str, Callable[[int], Case]] = {
     "bidirectional": bidirectional,
     "attention": attention,
     "running sum": running_sum,
+    "lengths": lambda T: lengths(T, nn.LSTMCell(2, 3, seed=0)),
+    "lengths, own cell": lambda T: lengths(T, Leaky()),
 }
 
 
@@ -147,11 +172,17 @@ def look() -> Callable[[str], Seen]:
         for group in groups:
             if group.get("class") == "node":
                 name = group.findtext(f"{_SVG}title") or ""
-                texts[name] = [text.text or "" for text in group.iter(f"{_SVG}text")]
+                texts[name] = [
+                    text.text or ""
+                    for text in group.iter(f"{_SVG}text")
+                    if float(text.get("font-size") or 0) != _GAP
+                ]
                 tooltips[name] = "".join(a.get(f"{_LINK}title") or "" for a in group.iter(f"{_SVG}a"))
         arrows = sum(group.get("class") == "edge" for group in groups)
         boxes, frames = {}, {}
-        for item in json.loads(graph.draw(format="json", prog="dot"))["objects"]:
+        # In JSON, Graphviz cuts some texts with backslashes short, and may cut a letter in two.
+        layout = graph.draw(format="json", prog="dot").decode(errors="replace")
+        for item in json.loads(layout)["objects"]:
             if item["name"].startswith("cluster_"):
                 left, bottom, right, top = map(float, item["bb"].split(","))
                 frames[item["name"].removeprefix("cluster_")] = left, bottom, right, top

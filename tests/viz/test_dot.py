@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import tensorgrad as tg
+from tensorgrad import nn
 from tensorgrad.viz.dot import to_dot
 from tensorgrad.viz.drawing import draw
 from tensorgrad.viz.model import build
@@ -151,6 +153,42 @@ def test_a_state_is_carried_in_bold_and_along_its_row(look: Look) -> None:
 def test_a_state_that_runs_backwards_enters_on_the_right(look: Look) -> None:
     boxes = look(draw(GRAPHS["bidirectional"](3).output).source).boxes
     assert boxes["backwards.t1.h"][0] < boxes["backwards.t1.h@backwards.t2"][0] < boxes["backwards.t2.h"][0]
+
+
+@pytest.mark.parametrize("name", ["lstm", "lengths", "lengths, own cell"])
+def test_what_corresponds_stands_at_one_height(look: Look, name: str) -> None:
+    seen = look(draw(GRAPHS[name](6).output).source)
+    for role in ("h", "c", "x"):
+        assert len({seen.boxes[f"t{t}.{role}"][1] for t in range(6)}) == 1
+    assert len({bottom for _, bottom, _, _ in seen.frames.values()}) == 1
+
+
+def test_no_common_height_where_the_order_differs(look: Look) -> None:
+    h: Any = tg.tensor([1.0], requires_grad=True, name="h0")
+    for t, names in enumerate([("h", "c"), ("c", "h")]):
+        with tg.scope(f"t={t}"):
+            for name in names:
+                h = tg.label(tg.tanh(h), name)
+    boxes = look(draw(h).source).boxes
+    assert boxes["t0.h"][1] < boxes["t0.c"][1]
+    assert boxes["t1.c"][1] < boxes["t1.h"][1]
+
+
+def test_a_masked_state_branches_off_the_way_in() -> None:
+    source = draw(GRAPHS["lengths"](6).output).source
+    assert '"t4.h@t3" -> "t4.h" [' in source
+    assert '"t3.h" -> "t4.h" [' not in source
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_part_of_a_sum_is_carried_to_directly(look: Look, reverse: bool) -> None:
+    roll = nn.unroll(nn.LSTMCell(2, 3, seed=0), np.ones((3, 1, 2)), reverse=reverse)
+    source = draw(tg.sum(roll.outputs), unrolled=roll).source
+    tail, head = ("t2", "t1") if reverse else ("t0", "t1")
+    assert f'"{tail}.c" -> "{head}.multiply" [' in source
+    boxes = look(source).boxes
+    # f * c faces the timestep that c comes from.
+    assert (boxes["t1.multiply"][0] < boxes["t1.multiply_2"][0]) is not reverse
 
 
 def test_the_text_does_not_depend_on_hashing() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import tensorgrad as tg
+from tensorgrad import nn, viz
 from tensorgrad.errors import ShapeError
 from tensorgrad.viz import plots
 
@@ -172,6 +175,18 @@ def test_into_given_axes() -> None:
 def test_what_cannot_be_plotted(call: Any, sentence: str) -> None:
     with pytest.raises(ShapeError, match=sentence):
         call()
+
+
+def test_gradient_flow_says_what_to_pass() -> None:
+    roll = nn.unroll(nn.RNNCell(2, 3, seed=0), np.ones((4, 1, 2)))
+    loss: Any = tg.sum(roll.outputs)
+    given: list[Any] = [(loss, roll), (loss,), (roll,)]
+    for arguments in given:
+        with pytest.raises(ShapeError, match="norm of the gradient at each timestep") as caught:
+            plots.gradient_flow(*arguments)
+    names: dict[str, Any] = {"tg": tg, "viz": viz, "np": np, "loss": loss, "roll": roll}
+    exec(textwrap.dedent(str(caught.value).partition("\n")[2]), names)
+    assert len(names["grads"]) == 4
 
 
 def test_without_pyplot() -> None:
