@@ -6,7 +6,7 @@ The cell is the minimal gated unit: a GRU whose two gates are one.
     n_t = tanh(W_n [f_t * h_(t-1), x_t] + b_n)
     h_t = (1 - f_t) * h_(t-1) + f_t * n_t
 
-Source: Zhou, Wu, Zhang, Zhou, "Minimal Gated Unit for Recurrent Neural Networks" (2016), equations 5a to 5c.
+Source: Zhou, Wu, Zhang, Zhou, "Minimal Gated Unit for Recurrent Neural Networks" (2016), section 3.
 
 It is trained on the adding problem: of two rows of numbers the second marks two of the first, whose sum is to
 be given after the last timestep. Always answering 1 has a mean squared error of 1/6.
