@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from tensorgrad.context import context
 from tensorgrad.errors import DtypeError, ShapeError
-from tensorgrad.graph import Operand, context
+from tensorgrad.graph import Operand
 from tensorgrad.op import primitive
 from tensorgrad.ops import (
     exp,

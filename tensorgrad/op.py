@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterable
 from functools import partial, update_wrapper
 from typing import Any
 
+from tensorgrad.context import context
 from tensorgrad.errors import DtypeError, GraphError, operand_error
-from tensorgrad.graph import Operand, context
+from tensorgrad.graph import Operand
 
 __all__ = ["Op", "Rule", "Variadic", "binary", "defop", "nondifferentiable", "primitive", "registry", "unary"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tensorgrad.context import context
 from tensorgrad.errors import GraphError
-from tensorgrad.graph import context
 
 __all__ = ["DrawLog", "Seed", "as_generator", "draw", "manual_seed"]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from tensorgrad.context import configure, context
 from tensorgrad.errors import GraphError
-from tensorgrad.graph import Node, configure, context
+from tensorgrad.graph import Node
 
 __all__ = ["detect_anomaly", "enable_grad", "is_recording", "label", "no_grad", "scope"]
 

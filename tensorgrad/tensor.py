@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from tensorgrad import ops
+from tensorgrad.backward import backpropagate
+from tensorgrad.context import context
 from tensorgrad.errors import DtypeError, GraphError, ShapeError
-from tensorgrad.graph import Node, Operand, backpropagate, context
+from tensorgrad.graph import Node, Operand
 from tensorgrad.op import registry
 
 __all__ = ["Tensor", "from_dlpack", "tensor"]

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from tensorgrad import tree
+from tensorgrad.backward import backpropagate
+from tensorgrad.context import Context, configure, context
 from tensorgrad.errors import GraphError, ShapeError
-from tensorgrad.graph import Context, Node, backpropagate, configure, context
+from tensorgrad.graph import Node
 from tensorgrad.op import Op, Rule, make_callable
 from tensorgrad.ops import reshape, stack
 from tensorgrad.random import DrawLog

@@ -18,8 +18,9 @@ PACKAGE = CHECKOUT / "tensorgrad"
 LAYERS = [
     ["errors"],
     ["tree"],
+    ["context", "cotangents"],
     ["graph"],
-    ["op", "random"],
+    ["op", "random", "backward"],
     ["ops"],
     ["tensor"],
     ["recording"],

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tensorgrad.context import context
 from tensorgrad.errors import DtypeError, ShapeError, TensorgradError
-from tensorgrad.graph import context
 from tensorgrad.nn import init
 from tensorgrad.nn.layers import positive
 from tensorgrad.nn.module import Module, Parameter

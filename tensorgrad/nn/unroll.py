@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tensorgrad import tree
+from tensorgrad.context import change_context, collector_paused, configure, context
 from tensorgrad.errors import ShapeError
-from tensorgrad.graph import change_context, collector_paused, configure, context
 from tensorgrad.ops import stack, where
 from tensorgrad.tensor import Tensor
 

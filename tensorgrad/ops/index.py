@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from tensorgrad.cotangents import Scatter
 from tensorgrad.errors import ShapeError
-from tensorgrad.graph import Operand, Scatter
+from tensorgrad.graph import Operand
 from tensorgrad.op import primitive, public
 from tensorgrad.ops.shape import ndim, normalise_axis, reshape
 

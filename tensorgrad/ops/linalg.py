@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from tensorgrad.cotangents import Product, Rows
 from tensorgrad.errors import ShapeError
-from tensorgrad.graph import Product, Rows
 from tensorgrad.op import Variadic, primitive, public
 from tensorgrad.ops.elementwise import abs, equal, power, where
 from tensorgrad.ops.index import getitem
