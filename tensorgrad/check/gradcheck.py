@@ -88,76 +88,19 @@ def gradcheck(
     order: 2 also checks the gradient of the gradient, along a random direction.
     A difference that rounding in the values of `fn` can make by itself is not held against a gradient.
     Returns a row for each input and order. Raises GradientError, with the table, when an error exceeds
-    `tolerance`, and DtypeError when there is nothing to check.
+    `tolerance` or `fn` gives another result the second time, DtypeError when there is nothing to check, and
+    ValueError for another order.
 
     >>> import tensorgrad as tg
     >>> [row.name for row in tg.gradcheck(tg.tanh, [np.array([0.3, -0.2])], order=2)]
     ['input 0', 'input 0']
     """
-    # A stream of its own: weights equal to inputs drawn from the same seed can hide a gradient.
-    rng = np.random.default_rng([seed, _STREAM])
-    arrays, names, checked = [], [], []
-    for number, x in enumerate(inputs):
-        # In C order, because differences are taken by changing elements in place.
-        array = np.array(x, order="C")
-        is_float = array.dtype.kind == "f"
-        arrays.append(array.astype(np.float64) if is_float else array)
-        names.append(getattr(x, "name", None) or f"input {number}")
-        if is_float:
-            checked.append(number)
-    if not checked:
-        raise DtypeError("gradcheck: no input is a float array, so there is no gradient to check")
-
-    weights: list[np.ndarray] = []
-
-    def weighted(leaves: Sequence[Any], order: int) -> Any:
-        call = list(arrays)
-        for number, leaf in zip(checked, leaves, strict=True):
-            call[number] = leaf
-        out = fn(*call)
-        if not isinstance(out, Tensor):
-            raise DtypeError(f"gradcheck: the function must return a Tensor, not {type(out).__name__}")
-        if not weights:
-            weights.append(rng.standard_normal(out.shape))
-        # The second order needs a cotangent that depends on the inputs, as it does in a longer graph.
-        return out * weights[0] if order == 1 else out * (weights[0] + 0.5 * out)
-
-    def slopes(leaves: list[Any], order: int, create_graph: bool = False) -> Any:
-        out = weighted(leaves, order).sum()
-        if not out.requires_grad:
-            return [Tensor(np.zeros(x.shape)) if create_graph else np.zeros(x.shape) for x in leaves]
-        return grad(out, leaves, create_graph=create_graph)
-
-    def fresh() -> list[Tensor]:
-        return [Tensor(arrays[number].copy(), requires_grad=True) for number in checked]
-
-    targets = [arrays[number] for number in checked]
-    labels = [names[k] for k in checked]
-    first = slopes(fresh(), 1)
-    terms = [weighted(fresh(), 1).numpy()]
-    if not np.array_equal(terms[0], weighted(fresh(), 1).numpy(), equal_nan=True):
-        raise GradientError(
-            "gradcheck: the function gave two different results for the same inputs, so differences mean "
-            "nothing; switch dropout off (eval()) or give every draw a fixed seed"
-        )
-    rows = _compare(first, lambda: weighted(fresh(), 1).numpy().sum(), terms, targets, labels, 1, step)
-    if order >= 2:
-        directions = [rng.standard_normal(x.shape) for x in targets]
-
-        def along(params: list[Any]) -> Any:
-            gs = slopes(params, 2, create_graph=True)
-            return sum(
-                ((g * v).sum() for g, v in zip(gs, directions, strict=True)), start=Tensor(np.zeros(()))
-            )
-
-        def along_value() -> float:
-            gs = slopes(fresh(), 2)
-            return float(sum((g * v).sum() for g, v in zip(gs, directions, strict=True)))
-
-        second = value_and_grad(along)(fresh())[1]
-        gs = slopes(fresh(), 2)
-        terms = [weighted(fresh(), 2).numpy(), *(g * v for g, v in zip(gs, directions, strict=True))]
-        rows += _compare(second, along_value, terms, targets, labels, 2, step)
+    if order not in (1, 2):
+        raise ValueError(f"gradcheck: order is 1 or 2, not {order!r}")
+    subject = _Subject(fn, inputs, seed)
+    rows = subject.first_order(step)
+    if order == 2:
+        rows += subject.second_order(step)
     bad = [row for row in rows if not row.error <= max(tolerance, row.rounding) or np.isinf(row.error)]
     if bad:
         lines = "\n".join(
@@ -169,6 +112,88 @@ def gradcheck(
             f"gradcheck: gradients differ from central differences by more than {tolerance}\n{lines}"
         )
     return rows
+
+
+class _Subject:
+    """A function and the inputs at which it is checked, weighted to give one number."""
+
+    def __init__(self, fn: Callable[..., Any], inputs: Sequence[Any], seed: int) -> None:
+        self.fn = fn
+        # A stream of its own: weights equal to inputs drawn from the same seed can hide a gradient.
+        self.rng = np.random.default_rng([seed, _STREAM])
+        self.weights: np.ndarray | None = None
+        self.arrays: list[np.ndarray] = []
+        self.checked: list[int] = []
+        self.names: list[str] = []
+        for number, x in enumerate(inputs):
+            # In C order, because differences are taken by changing elements in place.
+            array = np.array(x, order="C")
+            if array.dtype.kind == "f":
+                array = array.astype(np.float64)
+                self.checked.append(number)
+                self.names.append(getattr(x, "name", None) or f"input {number}")
+            self.arrays.append(array)
+        if not self.checked:
+            raise DtypeError("gradcheck: no input is a float array, so there is no gradient to check")
+        self.targets = [self.arrays[number] for number in self.checked]
+
+    def leaves(self) -> list[Tensor]:
+        """The checked inputs as they are now, as fresh Tensors."""
+        return [Tensor(array.copy(), requires_grad=True) for array in self.targets]
+
+    def weighted(self, leaves: Sequence[Any], order: int) -> Any:
+        """The result, each element weighted; their sum is the number that is differentiated."""
+        call: list[Any] = list(self.arrays)
+        for number, leaf in zip(self.checked, leaves, strict=True):
+            call[number] = leaf
+        out = self.fn(*call)
+        if not isinstance(out, Tensor):
+            raise DtypeError(f"gradcheck: the function must return a Tensor, not {type(out).__name__}")
+        if self.weights is None:
+            self.weights = self.rng.standard_normal(out.shape)
+        # The second order needs a cotangent that depends on the inputs, as it does in a longer graph.
+        return out * self.weights if order == 1 else out * (self.weights + 0.5 * out)
+
+    def slopes(self, leaves: list[Any], order: int, create_graph: bool = False) -> list[Any]:
+        """The gradients in the leaves."""
+        out = self.weighted(leaves, order).sum()
+        if not out.requires_grad:
+            return [Tensor(np.zeros(x.shape)) if create_graph else np.zeros(x.shape) for x in leaves]
+        return grad(out, leaves, create_graph=create_graph)
+
+    def first_order(self, step: float) -> list[GradcheckRow]:
+        """Gradients against differences of values. Raises GradientError for values that do not repeat."""
+
+        def values() -> Any:
+            return self.weighted(self.leaves(), 1).numpy()
+
+        found = self.slopes(self.leaves(), 1, create_graph=False)
+        terms = values()
+        if not np.array_equal(terms, values(), equal_nan=True):
+            raise GradientError(
+                "gradcheck: the function gave two different results for the same inputs, so differences mean "
+                "nothing; switch dropout off (eval()) or give every draw a fixed seed"
+            )
+        return _compare(found, lambda: values().sum(), [terms], self.targets, self.names, 1, step)
+
+    def second_order(self, step: float) -> list[GradcheckRow]:
+        """Gradients of the slope along a random direction, against differences of that slope."""
+        directions = [self.rng.standard_normal(x.shape) for x in self.targets]
+
+        def along(params: list[Any]) -> Any:
+            gs = self.slopes(params, 2, create_graph=True)
+            parts = ((g * v).sum() for g, v in zip(gs, directions, strict=True))
+            return sum(parts, start=Tensor(np.zeros(())))
+
+        def terms() -> list[Any]:
+            gs = self.slopes(self.leaves(), 2, create_graph=False)
+            return [g * v for g, v in zip(gs, directions, strict=True)]
+
+        found = value_and_grad(along)(self.leaves())[1]
+        rounded = [self.weighted(self.leaves(), 2).numpy(), *terms()]
+        return _compare(
+            found, lambda: float(sum(t.sum() for t in terms())), rounded, self.targets, self.names, 2, step
+        )
 
 
 def _compare(

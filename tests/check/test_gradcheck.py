@@ -237,6 +237,11 @@ def test_norm_error(a: list[float], b: list[float], error: float) -> None:
     assert norm_error(b, a) == pytest.approx(error)
 
 
+def test_orders_other_than_one_and_two_are_refused() -> None:
+    with pytest.raises(ValueError, match="order is 1 or 2"):
+        tg.gradcheck(tg.tanh, [np.ones(2)], order=0)
+
+
 def test_a_function_that_draws_anew_each_time_is_named() -> None:
     with pytest.raises(tg.GradientError, match=r"two different results.*dropout"):
         tg.gradcheck(lambda x: tg.dropout(x, 0.5), [np.ones(20)])
