@@ -98,7 +98,8 @@ class Tensor(Node):
         if value.dtype.kind not in "biufc":
             raise DtypeError(f"a Tensor holds numbers, not {value.dtype} data")
         self.become_leaf(value, False, name)
-        self.requires_grad_(requires_grad)
+        if requires_grad:
+            self.requires_grad_()
 
     # --- what it is --------------------------------------------------------------------------------------
     @property
