@@ -210,7 +210,7 @@ class _Walk:
             array = g.dense() if isinstance(g, Deferred) else getattr(g, "_value", g)
             if not is_finite(array):
                 raise AnomalyError(
-                    f"the backward of {node.describe()} made {kind_of(array)} in the gradient "
+                    f"the backward of the {node.describe()} made {kind_of(array)} in the gradient "
                     f"of operand {argnum} of shape {operand.shape}"
                 )
         return g

@@ -203,7 +203,7 @@ def test_a_bad_gradient_is_named_with_op_scope_and_forward_line(create_graph: bo
         with pytest.raises(AnomalyError) as caught:
             tg.grad(loss, [x], create_graph=create_graph)
     message = str(caught.value)
-    assert "the backward of result of sqrt 'root' of shape (2,) in scope 't=5'" in message
+    assert "the backward of the result of sqrt 'root' of shape (2,) in scope 't=5'" in message
     assert f"{HERE}:{line_of('backward anomaly')}" in message
     assert "made infinity in the gradient of operand 0 of shape (2,)" in message
 
@@ -213,7 +213,7 @@ def test_a_bad_gradient_inside_a_recomputed_piece_is_found() -> None:
     x = tg.tensor([0.0, 1.0], requires_grad=True)
     with tg.detect_anomaly():
         loss = tg.checkpoint(lambda x: tg.sqrt(x) * 2, x).sum()
-        with pytest.raises(AnomalyError, match="backward of result of sqrt"):
+        with pytest.raises(AnomalyError, match="backward of the result of sqrt"):
             loss.backward()
 
 
