@@ -1,17 +1,18 @@
-"""A recurrent cell of one's own: write it as on the whiteboard; unroll it, check it, train it.
+"""A recurrent cell of one's own: write it as on the whiteboard; unroll it, check it, draw it, train it.
 
-The cell is the minimal gated unit: a GRU whose two gates are one.
+The cell is the update gate RNN: a vanilla cell, and a gate that says how much of the old state stays.
 
-    f_t = sigmoid(W_f [h_(t-1), x_t] + b_f)
-    n_t = tanh(W_n [f_t * h_(t-1), x_t] + b_n)
-    h_t = (1 - f_t) * h_(t-1) + f_t * n_t
+    g_t = sigmoid(W_g [h_(t-1), x_t] + b_g)
+    n_t = tanh(W_n [h_(t-1), x_t] + b_n)
+    h_t = g_t * h_(t-1) + (1 - g_t) * n_t
 
-Source: Zhou, Wu, Zhang, Zhou, "Minimal Gated Unit for Recurrent Neural Networks" (2016), section 3.
+Source: Collins, Sohl-Dickstein, Sussillo, "Capacity and Trainability in Recurrent Neural Networks" (2017).
 
 It is trained on the adding problem: of two rows of numbers the second marks two of the first, whose sum is to
 be given after the last timestep. Always answering 1 has a mean squared error of 1/6.
 
     python examples/custom_cell.py
+    python examples/custom_cell.py --steps 0 --draw ugrnn.svg
 """
 
 from __future__ import annotations
@@ -23,60 +24,88 @@ from typing import Any
 import numpy as np
 
 import tensorgrad as tg
-from tensorgrad import nn, optim
+from tensorgrad import data, nn, optim
+from tensorgrad.check import norm_error
 
 T, B, H = 20, 32, 32
 
 
-def mgu(params: Any, x: Any, h: Any) -> tuple[Any, Any]:
+def ugrnn(params: Any, x: Any, h: Any) -> tuple[Any, Any]:
     """One timestep: (x, state) -> (output, state). x (B, D), h (B, H)."""
-    f = tg.label(tg.sigmoid(tg.concatenate([h, x], axis=1) @ params["W_f"] + params["b_f"]), "f")
-    n = tg.label(tg.tanh(tg.concatenate([f * h, x], axis=1) @ params["W_n"] + params["b_n"]), "n")
-    h = tg.label((1 - f) * h + f * n, "h")
+    both = tg.concatenate([h, x], axis=1)
+    g = tg.label(tg.sigmoid(both @ params["W_g"] + params["b_g"]), "g")
+    n = tg.label(tg.tanh(both @ params["W_n"] + params["b_n"]), "n")
+    h = tg.label(g * h + (1 - g) * n, "h")
     return h, h
 
 
 def start(H: int, D: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Initial parameters; the gate starts nearly closed, so that the state is kept."""
-    shapes = {"W_f": (H + D, H), "b_f": (H,), "W_n": (H + D, H), "b_n": (H,), "W_y": (H, 1), "b_y": (1,)}
+    """Initial parameters; the gate starts nearly open, so that the state is kept."""
+    shapes = {"W_g": (H + D, H), "b_g": (H,), "W_n": (H + D, H), "b_n": (H,), "W_y": (H, 1), "b_y": (1,)}
     arrays = {name: nn.init.uniform(shape, H**-0.5, rng) for name, shape in shapes.items()}
-    arrays["b_f"] -= 2
+    arrays["b_g"] += 2
     return {name: tg.tensor(array, requires_grad=True, name=name) for name, array in arrays.items()}
 
 
-def loss_of(params: Any, xs: np.ndarray, target: np.ndarray) -> Any:
-    """The mean squared error of the answer after the last timestep: xs (T, B, 2), target (B, 1)."""
+def forward(params: Any, xs: np.ndarray, ys: np.ndarray) -> tuple[Any, nn.Unrolled]:
+    """The mean squared error of the answer after the last timestep, and the run: xs (T, B, 2), ys (B, 1)."""
     h0 = np.zeros((xs.shape[1], params["b_n"].shape[0]))
-    roll = nn.unroll(lambda x, h: mgu(params, x, h), xs, h0)
-    return tg.mse(roll.state @ params["W_y"] + params["b_y"], target)
+    roll = nn.unroll(lambda x, h: ugrnn(params, x, h), xs, h0)
+    return tg.mse(roll.state @ params["W_y"] + params["b_y"], ys), roll
 
 
-def adding_problem(T: int, B: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    numbers, marks = rng.random((T, B)), np.zeros((T, B))
-    for b in range(B):
-        marks[rng.choice(T, 2, replace=False), b] = 1
-    return np.stack([numbers, marks], axis=2), (numbers * marks).sum(axis=0)[:, None]
+def dh_by_hand(params: Any, roll: nn.Unrolled, dh: np.ndarray) -> list[np.ndarray]:
+    """dL/dh of every timestep from that of the last, by a backward pass derived on paper."""
+    out = [dh]
+    for t in range(len(roll) - 1, 0, -1):
+        g, n = roll.steps[t]["g"].numpy(), roll.steps[t]["n"].numpy()
+        before = roll.steps[t - 1]["h"].numpy()
+        dg = dh * (before - n) * g * (1 - g)
+        dn = dh * (1 - g) * (1 - n**2)
+        through_both = dg @ params["W_g"].numpy().T + dn @ params["W_n"].numpy().T
+        dh = dh * g + through_both[:, : dh.shape[1]]
+        out.append(dh)
+    return out[::-1]
+
+
+def check(rng: np.random.Generator) -> None:
+    """The engine has no rule for this cell: it derives the gradient, which two others confirm."""
+    params = start(3, 2, rng)
+    xs, ys, *_ = data.adding(5, 2, rng)
+    names = list(params)
+    rows = tg.gradcheck(
+        lambda *values: forward(dict(zip(names, values, strict=True)), xs, ys)[0], list(params.values())
+    )
+    print(f"against central differences: largest error {max(row.error for row in rows):.1e}")
+
+    loss, roll = forward(params, xs, ys)
+    dh = tg.grad(loss, [step["h"] for step in roll.steps])
+    by_hand = dh_by_hand(params, roll, np.asarray(dh[-1]))
+    print(f"dh against a backward by hand: error {norm_error(np.stack(dh), np.stack(by_hand)):.1e}")
+
+
+def draw(path: str, rng: np.random.Generator) -> None:
+    """Draw the graph of two timesteps."""
+    xs, ys, *_ = data.adding(2, 1, rng)
+    loss, roll = forward(start(3, 2, rng), xs, ys)
+    tg.viz.draw(loss, unrolled=roll).save(path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="A recurrent cell of one's own.")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1500, help="training steps (default: %(default)s)")
+    parser.add_argument("--draw", metavar="FILE", help="draw two timesteps into an .svg, .png, .pdf or .dot")
     args = parser.parse_args(argv)
     rng = np.random.default_rng(0)
-
-    # Is the gradient of the unrolled cell right? The engine has no rule for this cell: it derives one.
-    small = start(3, 2, rng)
-    names = list(small)
-    xs, target = adding_problem(5, 2, rng)
-    rows = tg.gradcheck(
-        lambda *values: loss_of(dict(zip(names, values, strict=True)), xs, target), list(small.values())
-    )
-    print(f"against central differences: largest error {max(row.error for row in rows):.1e}")
+    check(rng)
+    if args.draw:
+        draw(args.draw, rng)
 
     params = start(H, 2, rng)
     adam = optim.Adam(params.values(), lr=5e-3)
     for step in range(1, args.steps + 1):
-        loss = loss_of(params, *adding_problem(T, B, rng))
+        xs, ys, *_ = data.adding(T, B, rng)
+        loss, _ = forward(params, xs, ys)
         adam.zero_grad()
         loss.backward()
         optim.clip_grad_norm(params.values(), 1.0)
