@@ -25,8 +25,18 @@ from safetensors.numpy import load as _decode
 from safetensors.numpy import save as _encode
 
 from tensorgrad.errors import CheckpointError
+from tensorgrad.nn.module import Module
 
-__all__ = ["Checkpoint", "check_names", "load_checkpoint", "rng_state", "save_checkpoint", "set_rng_state"]
+__all__ = [
+    "Checkpoint",
+    "check_names",
+    "load_checkpoint",
+    "load_weights",
+    "rng_state",
+    "save_checkpoint",
+    "save_weights",
+    "set_rng_state",
+]
 
 FORMAT = "tensorgrad"
 VERSION = 1
@@ -141,6 +151,47 @@ def check_names(expected: Mapping[str, npt.ArrayLike], found: Mapping[str, npt.A
             wrong.append(f"{name} is {np.shape(found[name])} and should be {np.shape(expected[name])}")
     if wrong:
         raise CheckpointError(f"the checkpoint does not fit {what}: {'; '.join(wrong)}")
+
+
+def save_weights(path: str | os.PathLike[str], module: Module) -> None:
+    """Write the parameters of a module, by name, to a safetensors file that other programs read too.
+
+    What `nn.RNN`, `nn.LSTM`, `nn.GRU`, `nn.Linear` and `nn.Embedding` hold has PyTorch's names and shapes:
+    there, `load_state_dict(safetensors.torch.load_file(path))` takes it.
+
+    Args:
+        path: the file to write, replaced if it exists; its folder must exist.
+        module: any `nn.Module`.
+
+    Raises:
+        CheckpointError: a place that cannot be written. The old file is untouched.
+
+    Example:
+        >>> import tempfile
+        >>> from tensorgrad import nn
+        >>> path = os.path.join(tempfile.mkdtemp(), "gru.safetensors")
+        >>> save_weights(path, nn.GRU(3, 4, seed=0))
+        >>> load_weights(path, nn.GRU(3, 4, seed=1))
+    """
+    save_checkpoint(path, module.state_dict(), {})
+
+
+def load_weights(path: str | os.PathLike[str], module: Module) -> None:
+    """Set all parameters of a module from a safetensors file, such as one that PyTorch wrote.
+
+    Values are converted to the dtype of each parameter.
+
+    Args:
+        path: the file.
+        module: has exactly the file's names and shapes.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or a tensor is missing, unexpected or of another
+            shape; names every such tensor with the shape found and expected. The module is then unchanged.
+    """
+    tensors = load_checkpoint(path).tensors
+    check_names(module.state_dict(), tensors, f"{type(module).__name__} ({path})")
+    module.load_state_dict(tensors)
 
 
 def rng_state(generator: np.random.Generator) -> dict[str, Any]:

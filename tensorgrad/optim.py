@@ -262,23 +262,25 @@ class AdamW(Adam):
 def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     """Scale all gradients together so that their common norm is at most `max_norm`; returns the norm before.
 
-    A norm that is NaN or infinite leaves the gradients as they are, for the caller to see.
+    The factor is max_norm / (norm + 1e-6), as in PyTorch, so that training here follows training there. A
+    norm that is NaN or infinite leaves the gradients as they are, for the caller to see.
     Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks" (2013),
     algorithm 1.
 
     >>> import tensorgrad as tg
     >>> w = tg.tensor([0.0, 0.0], requires_grad=True)
     >>> w.grad = np.array([3.0, 4.0])
-    >>> clip_grad_norm([w], 1.0), w.grad
+    >>> clip_grad_norm([w], 1.0), w.grad.round(3)
     (5.0, array([0.6, 0.8]))
     """
     max_norm = _number("clip_grad_norm", "max_norm", max_norm)
     owners = [p for p in parameters if p.grad is not None]
     # Squares are summed in float64: in float32 an exploding gradient would overflow before it is clipped.
     norm = math.sqrt(sum(float(np.square(p.grad, dtype=np.float64).sum()) for p in owners))
-    if max_norm < norm < math.inf:
+    factor = max_norm / (norm + 1e-6)
+    if 0 < factor < 1:
         for p in owners:
-            p.grad = p.grad * p.grad.dtype.type(max_norm / norm)
+            p.grad = p.grad * p.grad.dtype.type(factor)
     return norm
 
 

@@ -1,22 +1,58 @@
 """Networks: modules, layers, recurrent cells, and unrolling cells over time."""
 
 from tensorgrad.nn import init
-from tensorgrad.nn.cells import GRUCell, LSTMCell, RNNCell
+from tensorgrad.nn.cells import (
+    CELLS,
+    GRUCell,
+    IndRNNCell,
+    IRNNCell,
+    LayerNormLSTMCell,
+    LRUCell,
+    LSTMCell,
+    MGUCell,
+    MinGRUCell,
+    MinLSTMCell,
+    PeepholeLSTMCell,
+    RNNCell,
+    SLSTMCell,
+    make_cell,
+)
 from tensorgrad.nn.layers import Dropout, Embedding, LayerNorm, Linear
 from tensorgrad.nn.module import Module, Parameter
-from tensorgrad.nn.unroll import Unrolled, unroll
+from tensorgrad.nn.recurrent import GRU, LSTM, RNN, Recurrent, UnrolledLayers, truncated
+from tensorgrad.nn.scan import linear_scan
+from tensorgrad.nn.unroll import Unrolled, detach, unroll
 
 __all__ = [
+    "CELLS",
     "Dropout",
     "Embedding",
+    "GRU",
     "GRUCell",
+    "IRNNCell",
+    "IndRNNCell",
+    "LRUCell",
+    "LSTM",
     "LSTMCell",
     "LayerNorm",
+    "LayerNormLSTMCell",
     "Linear",
+    "MGUCell",
+    "MinGRUCell",
+    "MinLSTMCell",
     "Module",
     "Parameter",
+    "PeepholeLSTMCell",
+    "RNN",
     "RNNCell",
+    "Recurrent",
+    "SLSTMCell",
     "Unrolled",
+    "UnrolledLayers",
+    "detach",
     "init",
+    "linear_scan",
+    "make_cell",
+    "truncated",
     "unroll",
 ]

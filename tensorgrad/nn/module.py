@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from html import escape
 from typing import Any, TypeVar
 
@@ -75,13 +76,21 @@ class Module:
         super().__setattr__(name, value)
 
     # --- finding parameters ------------------------------------------------------------------------------
+    def members(self) -> Iterable[tuple[str, Any]]:
+        """What the module holds, by name: its attributes. A subclass may name things otherwise.
+
+        A name with a star stands for the names of what is inside: a cell held as "*_l0" has its weight_ih
+        found as weight_ih_l0.
+        """
+        return vars(self).items()
+
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module and all within it, with dotted paths; a module found twice comes once."""
         seen: set[int] = set()
         for name, value in _members(self, prefix, Module):
             if id(value) not in seen:
                 seen.add(id(value))
-                yield name, value
+                yield name.replace("*_", ""), value
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """All parameters with their dotted names; a shared one comes once, under its first name."""
@@ -110,6 +119,25 @@ class Module:
     def eval(self: M) -> M:
         """Put this module and all within it into evaluation mode; returns the module itself."""
         return self.train(False)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Context manager: evaluation mode inside, and afterwards each module in the mode it was in before.
+
+        >>> module = Module()
+        >>> with module.evaluating():
+        ...     module.training
+        False
+        >>> module.training
+        True
+        """
+        modes = [(module, module.training) for _, module in self.named_modules()]
+        self.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
 
     # --- saving and loading ------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -144,9 +172,9 @@ class Module:
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__}({self.extra_repr()}"]
-        for name, value in vars(self).items():
+        for name, value in self.members():
             if isinstance(value, Module):
-                lines.append(f"  {name}: " + repr(value).replace("\n", "\n  "))
+                lines.append(f"  {name.replace('*_', '')}: " + repr(value).replace("\n", "\n  "))
         return "\n".join(lines) + ("\n)" if len(lines) > 1 else ")")
 
     def _repr_html_(self) -> str:
@@ -163,7 +191,7 @@ def _members(value: Any, path: str, kind: type) -> Iterator[tuple[str, Any]]:
     if isinstance(value, kind):
         yield path, value
     if isinstance(value, Module):
-        items: Any = vars(value).items()
+        items: Any = value.members()
     elif isinstance(value, dict):
         items = value.items()
     elif isinstance(value, (list, tuple)):
@@ -171,7 +199,14 @@ def _members(value: Any, path: str, kind: type) -> Iterator[tuple[str, Any]]:
     else:
         return
     for key, member in items:
-        yield from _members(member, f"{path}.{key}" if path else str(key), kind)
+        yield from _members(member, _inside(path, str(key)), kind)
+
+
+def _inside(path: str, key: str) -> str:
+    """The path of a member: "cell" and "bias" give "cell.bias", "*_l0" and "bias" give "bias_l0"."""
+    if "*" in path:
+        return path.replace("*", key)
+    return f"{path}.{key}" if path else key
 
 
 def _replaced(value: Any, new: Mapping[int, Any]) -> Any:

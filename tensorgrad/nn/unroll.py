@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tensorgrad import tree
+from tensorgrad import transforms, tree
 from tensorgrad.context import change_context, collector_paused, configure, context
 from tensorgrad.errors import ShapeError
 from tensorgrad.ops import stack, where
 from tensorgrad.tensor import Tensor
 
-__all__ = ["Unrolled", "unroll"]
+__all__ = ["Unrolled", "detach", "unroll"]
 
 
 class Unrolled:
@@ -54,6 +55,7 @@ def unroll(
     state: Any = None,
     lengths: Any = None,
     reverse: bool = False,
+    checkpoint: int | str | None = None,
 ) -> Unrolled:
     """Run a cell over a sequence and keep what it labelled at every timestep.
 
@@ -62,7 +64,11 @@ def unroll(
     lengths: integers (B,). From a sequence's length on, its state passes through unchanged and its outputs
         are zeros, so nothing depends on the padding.
     reverse: go from the last timestep to the first; outputs and steps stay in the order of time.
-    Raises ShapeError for an empty sequence, lengths that do not fit, or a cell that returns no pair.
+    checkpoint: so many timesteps, or "sqrt" for the square root of T, are kept as one piece: only its outputs
+        and the state after it stay in memory, and the backward walk runs it again for the rest. Gradients are
+        the same to the last bit; `steps` then has the outputs alone.
+    Raises ShapeError for an empty sequence, lengths that do not fit, or a cell that returns no pair;
+    ValueError for another checkpoint.
 
     >>> import tensorgrad as tg
     >>> roll = tg.nn.unroll(tg.nn.RNNCell(2, 3, seed=0), np.ones((5, 1, 2)))
@@ -70,34 +76,102 @@ def unroll(
     ((5, 1, 3), ['a', 'h', 'output', 'x'])
     """
     xs = xs if isinstance(xs, Tensor) else Tensor(np.array(xs))
+    alive = alive_steps(lengths, xs) if lengths is not None else None
+    return unroll_alive(cell, xs, state, alive, reverse, checkpoint)
+
+
+def unroll_alive(
+    cell: Callable[[Any, Any], tuple[Any, Any]],
+    xs: Tensor,
+    state: Any,
+    alive: np.ndarray | None,
+    reverse: bool = False,
+    checkpoint: int | str | None = None,
+) -> Unrolled:
+    """`unroll` for sequences that run where `alive`, (T, B) booleans, says so."""
     if not xs.ndim or not len(xs):
         raise ShapeError(f"unroll: a sequence needs at least one timestep, but xs has shape {xs.shape}")
     T = len(xs)
-    alive = _alive(lengths, xs) if lengths is not None else None
-    if alive is not None and not alive.all():
+    piece = _piece(checkpoint, T)
+    if alive is not None:
         # NaN or ids out of range in the padding would otherwise reach the gradients, or stop the cell.
         xs = where(alive.reshape(alive.shape + (1,) * (xs.ndim - 2)), xs, 0)
+        if state is None and hasattr(cell, "initial_state"):
+            # What has not begun yet, going backwards, stays at the cell's own start.
+            state = cell.initial_state(xs[0])
+    run = _Run(cell, alive)
     outputs: list[Any] = [None] * T
     steps: list[dict[str, Any]] = [{} for _ in range(T)]
-    outer = context().scope
-    with configure(), collector_paused():
-        for t in reversed(range(T)) if reverse else range(T):
-            labels = steps[t]
-            change_context(scope=f"{outer}/t={t}" if outer else f"t={t}", labels=labels)
-            x = xs[t] if xs.requires_grad else Tensor(xs._value[t])
-            _name(labels, "x", x)
-            pair = cell(x, state)
-            if not isinstance(pair, tuple) or len(pair) != 2:
-                raise ShapeError(f"unroll: the cell must return (output, state), not {type(pair).__name__}")
-            output, after = pair
-            if alive is not None and not alive[t].all():
-                output, after = _masked(alive[t], output, after, state, labels)
-            state = after
-            _name_state(labels, state)
-            outputs[t] = output
-            if isinstance(output, Tensor):
-                _name(labels, "output", output)
+    times = list(reversed(range(T))) if reverse else list(range(T))
+    with collector_paused():
+        for start in range(0, T, piece):
+            now = times[start : start + piece]
+            inputs = [xs[t] if xs.requires_grad else Tensor(xs._value[t]) for t in now]
+            if checkpoint is None:
+                made, state = run(now, inputs, state, steps)
+            else:
+                made, state = transforms.checkpoint(run, now, inputs, state)
+            for t, output in zip(now, made, strict=True):
+                outputs[t] = output
+                if isinstance(output, Tensor):
+                    _name(steps[t], "output", output)
     return Unrolled(outputs, state, steps)
+
+
+def detach(state: Any) -> Any:
+    """A state, any tree of Tensors, cut off from how it was computed.
+
+    >>> import tensorgrad as tg
+    >>> h = tg.tensor([1.0], requires_grad=True) * 2
+    >>> detach((h, h))[0].requires_grad
+    False
+    """
+    return tree.map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, state)
+
+
+class _Run:
+    """Some timesteps of a cell: from inputs and the state before to outputs and the state after."""
+
+    def __init__(self, cell: Callable[[Any, Any], tuple[Any, Any]], alive: np.ndarray | None) -> None:
+        self.cell = cell
+        self.alive = alive
+
+    def __call__(
+        self, times: list[int], inputs: list[Tensor], state: Any, steps: list[dict[str, Any]] | None = None
+    ) -> tuple[list[Any], Any]:
+        outer = context().scope
+        outputs = []
+        with configure():
+            for t, x in zip(times, inputs, strict=True):
+                labels: dict[str, Any] = {} if steps is None else steps[t]
+                change_context(scope=f"{outer}/t={t}" if outer else f"t={t}", labels=labels)
+                _name(labels, "x", x)
+                pair = self.cell(x, state)
+                if not isinstance(pair, tuple) or len(pair) != 2:
+                    raise ShapeError(
+                        f"unroll: the cell must return (output, state), not {type(pair).__name__}"
+                    )
+                output, after = pair
+                if self.alive is not None:
+                    # At every step, or the order in which gradients add up would tell of the other sequences.
+                    output, after = _masked(self.alive[t], output, after, state, labels)
+                state = after
+                _name_state(labels, state)
+                outputs.append(output)
+        return outputs, state
+
+
+def _piece(checkpoint: int | str | None, T: int) -> int:
+    """How many timesteps are run as one piece."""
+    if checkpoint is None:
+        return T
+    if checkpoint == "sqrt":
+        return math.isqrt(T - 1) + 1
+    if type(checkpoint) is not int or checkpoint < 1:
+        raise ValueError(
+            f"unroll: checkpoint is a number of timesteps from 1 up, or 'sqrt', not {checkpoint!r}"
+        )
+    return checkpoint
 
 
 def _name(labels: dict[str, Any], name: str, x: Tensor) -> None:
@@ -117,14 +191,25 @@ def _name_state(labels: dict[str, Any], state: Any) -> None:
             _name(labels, f"state.{path}" if path else "state", leaf)
 
 
-def _alive(lengths: Any, xs: Tensor) -> np.ndarray:
-    """Which sequences still run at each timestep, (T, B)."""
+def alive_steps(lengths: Any, xs: Any) -> np.ndarray:
+    """Which sequences still run at each timestep, (T, B), for xs (T, B, ...).
+
+    Raises ShapeError for lengths that are not B integers from 1 to T.
+
+    >>> alive_steps([1, 2], np.zeros((2, 2, 3)))
+    array([[ True,  True],
+           [False,  True]])
+    """
     lengths = np.asarray(lengths)
-    T, B = len(xs), xs.shape[1] if xs.ndim > 1 else 0
+    T, B = xs.shape[:2] if xs.ndim > 1 else (len(xs), 0)
     if lengths.dtype.kind not in "iu" or lengths.shape != (B,):
-        raise ShapeError(f"unroll: lengths must be {B} integers, one for each sequence, not {lengths!r}")
-    if ((lengths < 0) | (lengths > T)).any():
-        raise ShapeError(f"unroll: lengths must lie in 0..{T}, the number of timesteps, not {lengths!r}")
+        raise ShapeError(f"lengths must be {B} integers, one for each sequence, not {lengths!r}")
+    wrong = np.flatnonzero((lengths < 1) | (lengths > T))
+    if wrong.size:
+        raise ShapeError(
+            f"lengths must lie in 1..{T}, the number of timesteps, but lengths[{wrong[0]}] is "
+            f"{lengths[wrong[0]]}"
+        )
     return np.arange(T)[:, None] < lengths
 
 
