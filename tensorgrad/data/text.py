@@ -16,9 +16,12 @@ import numpy.typing as npt
 
 from tensorgrad.errors import CheckpointError, DtypeError, ShapeError, UserError
 
-__all__ = ["Vocabulary", "Windows", "pad", "read_text", "split", "streams"]
+__all__ = ["PAD", "Vocabulary", "Windows", "pad", "read_text", "split", "streams"]
 
 Ids = npt.NDArray[np.intp]
+
+PAD = 0
+"""What stands after the end of a shorter sequence."""
 
 
 class Vocabulary:
@@ -355,7 +358,7 @@ def pad(sequences: Sequence[npt.ArrayLike]) -> tuple[npt.NDArray[Any], Ids]:
         if array.ndim != 1:
             raise ShapeError(f"pad: sequence {b} has shape {array.shape}; each must be 1-d")
     lengths = np.array([len(array) for array in arrays], np.intp)
-    padded = np.zeros((int(lengths.max()), len(arrays)), np.result_type(*arrays))
+    padded = np.full((int(lengths.max()), len(arrays)), PAD, np.result_type(*arrays))
     for b, array in enumerate(arrays):
         padded[: len(array), b] = array
     return padded, lengths
