@@ -30,68 +30,29 @@ What It Does and How to Do It" (1990), and Goodfellow, Bengio and Courville, "De
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Reduction = Literal["mean", "sum"]
+from .common import (
+    Cache,
+    Gradients,
+    Reduction,
+    checked_data,
+    checked_gradient,
+    checked_params,
+    checked_states,
+    cross_entropy,
+    cross_entropy_gradient,
+    input_product,
+    input_product_gradients,
+    loss_weights,
+    previous,
+    sum_of_outer_products,
+)
 
-
-@dataclass(frozen=True)
-class Cache:
-    """What the backward pass needs from the forward pass.
-
-    Attributes:
-        xs: The inputs, floats (T, B, D) or token ids (T, B); zero at masked steps.
-        hs: The states, (T + 1, B, H): ``hs[t]`` leaves step t, and ``hs[-1]`` is the initial state, so that
-            ``hs[t - 1]`` is what step t starts from for every t.
-        ps: The softmax probabilities, (T, B, V).
-        targets: The labels, (T, B) integers; zero at masked steps.
-        mask: (T, B) booleans, False where a step is padding.
-        weights: What each step's cross-entropy counts for in the loss, (T, B): 1, or 1/steps for a mean, or 0
-            where masked.
-    """
-
-    xs: np.ndarray
-    hs: np.ndarray
-    ps: np.ndarray
-    targets: np.ndarray
-    mask: np.ndarray
-    weights: np.ndarray
-
-    @property
-    def h_last(self) -> np.ndarray:
-        """The state after the last step, (B, H)."""
-        return self.hs[len(self.targets) - 1]
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """The gradients of the loss, of every parameter and of every intermediate at every timestep.
-
-    At a masked step the state passes through, h[t] = h[t-1], and there is no output: ``dy[t]``, ``da[t]`` and
-    ``dx[t]`` are zero there. ``dh[t]`` is not: it is always the gradient with respect to the state that
-    *leaves* step t, and at a masked step that is whatever arrives from step t + 1, handed on unchanged to
-    step t - 1. Where the padding stands at the end, dh is therefore ``dh_last`` (or zero) all through it.
-
-    Attributes:
-        params: Gradients by parameter name, each of its parameter's shape.
-        dy: With respect to the logits, (T, B, V).
-        dh: With respect to the state h[t] that leaves step t, (T, B, H): the total, the part through the
-            output at t and the part through all later steps together.
-        da: With respect to the pre-activation a[t], (T, B, H).
-        dx: With respect to the inputs, (T, B, D); None where they were token ids.
-        dh0: With respect to the initial state, (B, H).
-    """
-
-    params: dict[str, np.ndarray]
-    dy: np.ndarray
-    dh: np.ndarray
-    da: np.ndarray
-    dx: np.ndarray | None
-    dh0: np.ndarray
+__all__ = ["Cache", "Gradients", "Reduction", "backward", "forward"]
 
 
 def forward(
@@ -131,27 +92,18 @@ def forward(
         >>> cache.ps.shape, cache.h_last.shape
         ((2, 1, 3), (1, 4))
     """
-    W_xh, W_hh, W_hy, b_h, b_y = _checked_params(params)
-    xs, targets, h0, mask = _checked_data(W_xh, W_hy, xs, targets, h0, mask)
-    weights = _loss_weights(mask, reduction, W_xh.dtype)
+    W_xh, W_hh, W_hy, b_h, b_y = checked_params(params)
+    xs, targets, mask = checked_data(W_xh, W_hy, xs, targets, mask)
+    hs = checked_states("h0", h0, targets, W_hh)
+    weights = loss_weights(mask, reduction, W_xh.dtype)
 
-    T, (B, H) = len(targets), h0.shape
-    # A one-hot vector times W_xh.T picks a row of it.
-    x_part = W_xh.T[xs] if xs.ndim == 2 else xs @ W_xh.T
-
-    hs = np.empty((T + 1, B, H), dtype=W_xh.dtype)
-    hs[-1] = h0
-    for t in range(T):
+    x_part = input_product(W_xh, xs)
+    for t in range(len(targets)):
         a = x_part[t] + hs[t - 1] @ W_hh.T + b_h
         hs[t] = np.where(mask[t, :, None], np.tanh(a), hs[t - 1])
 
-    ys = hs[:-1] @ W_hy.T + b_y
-    # softmax(y) = softmax(y - max y), and the largest exponent is then 0: exp can't overflow.
-    ys = ys - ys.max(axis=2, keepdims=True)
-    log_ps = ys - np.log(np.exp(ys).sum(axis=2, keepdims=True))
-    loss = -(weights * np.take_along_axis(log_ps, targets[:, :, None], axis=2)[:, :, 0]).sum()
-
-    return loss, Cache(xs, hs, np.exp(log_ps), targets, mask, weights)
+    loss, ps = cross_entropy(hs[:-1] @ W_hy.T + b_y, targets, weights)
+    return loss, Cache(xs, hs, ps, targets, mask, weights)
 
 
 def backward(
@@ -182,158 +134,25 @@ def backward(
         >>> grads.params["W_hh"].shape, grads.dh.shape, grads.dh0.shape
         ((4, 4), (2, 1, 4), (1, 4))
     """
-    W_xh, W_hh, W_hy, _, _ = _checked_params(params)
-    xs, hs, targets, mask = cache.xs, cache.hs, cache.targets, cache.mask
-    T, (B, H) = len(targets), cache.h_last.shape
+    W_xh, W_hh, W_hy, _, _ = checked_params(params)
+    xs, hs, mask = cache.xs, cache.hs, cache.mask
+    dh_next = checked_gradient("dh_last", dh_last, cache.h_last)
 
-    dy = cache.ps.copy()
-    step, row = np.ogrid[:T, :B]
-    dy[step, row, targets] -= 1  # p - onehot(target)
-    dy *= cache.weights[:, :, None]
-
+    dy = cross_entropy_gradient(cache.ps, cache.targets, cache.weights)
     dh = np.empty_like(hs[:-1])
     da = np.empty_like(hs[:-1])
-    dh_next = np.zeros_like(hs[-1])
-    if dh_last is not None:
-        dh_next = _checked_state("dh_last", dh_last, W_xh.dtype, B, H)
-    for t in reversed(range(T)):
+    for t in reversed(range(len(dy))):
         live = mask[t, :, None]
         dh[t] = dy[t] @ W_hy + dh_next
         da[t] = np.where(live, (1 - hs[t] ** 2) * dh[t], 0)
         dh_next = np.where(live, da[t] @ W_hh, dh[t])
 
-    h_prev = np.roll(hs, 1, axis=0)[:-1]  # h[t-1] for every t: the initial state moves to the front
+    dW_xh, dx = input_product_gradients(W_xh, xs, da)
     gradients = {
-        "W_xh": _input_weight_gradient(W_xh, xs, da),
-        "W_hh": _sum_of_outer_products(da, h_prev),
-        "W_hy": _sum_of_outer_products(dy, hs[:-1]),
+        "W_xh": dW_xh,
+        "W_hh": sum_of_outer_products(da, previous(hs)),
+        "W_hy": sum_of_outer_products(dy, hs[:-1]),
         "b_h": da.sum(axis=(0, 1)),
         "b_y": dy.sum(axis=(0, 1)),
     }
-    dx = None if xs.ndim == 2 else da @ W_xh
     return Gradients(gradients, dy, dh, da, dx, dh_next)
-
-
-def _sum_of_outer_products(da: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """The sum over t and b of outer(da[t, b], h[t, b]), as one matrix product."""
-    return np.tensordot(da, h, axes=([0, 1], [0, 1]))
-
-
-def _input_weight_gradient(W_xh: np.ndarray, xs: np.ndarray, da: np.ndarray) -> np.ndarray:
-    if xs.ndim == 3:
-        return _sum_of_outer_products(da, xs)
-    # The outer product with a one-hot vector is da[t, b] in the column of the token.
-    dW_xh = np.zeros_like(W_xh)
-    np.add.at(dW_xh.T, xs, da)
-    return dW_xh
-
-
-# What follows only checks the arguments.
-
-
-class _Params(NamedTuple):
-    W_xh: np.ndarray
-    W_hh: np.ndarray
-    W_hy: np.ndarray
-    b_h: np.ndarray
-    b_y: np.ndarray
-
-
-def _checked_params(params: Mapping[str, np.ndarray]) -> _Params:
-    if set(params) != set(_Params._fields):
-        given = ", ".join(sorted(params)) or "nothing"
-        raise ValueError(f"params must hold {', '.join(_Params._fields)}; it holds {given}")
-    checked = _Params(**{name: np.asarray(array) for name, array in params.items()})
-    if checked.W_xh.ndim != 2 or checked.W_hy.ndim != 2:
-        raise ValueError(
-            f"W_xh must be a matrix (H, D) and W_hy a matrix (V, H); "
-            f"got shapes {checked.W_xh.shape} and {checked.W_hy.shape}"
-        )
-    (H, D), V, dtype = checked.W_xh.shape, len(checked.W_hy), checked.W_xh.dtype
-    if not np.issubdtype(dtype, np.floating):
-        raise ValueError(f"the parameters must be floats; W_xh is {dtype}")
-    expected = _Params((H, D), (H, H), (V, H), (H,), (V,))  # type: ignore[arg-type]
-    for name, array, shape in zip(_Params._fields, checked, expected, strict=True):
-        if array.shape != shape:
-            raise ValueError(f"{name} must have shape {shape} (H={H}, D={D}, V={V}); got {array.shape}")
-        _check_dtype(name, array, dtype)
-    return checked
-
-
-def _checked_data(
-    W_xh: np.ndarray,
-    W_hy: np.ndarray,
-    xs: npt.ArrayLike,
-    targets: npt.ArrayLike,
-    h0: npt.ArrayLike,
-    mask: npt.ArrayLike | None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The data as arrays, with zeros for whatever stands at masked steps."""
-    (H, D), V = W_xh.shape, len(W_hy)
-    targets = np.asarray(targets)
-    if not np.issubdtype(targets.dtype, np.integer):
-        raise ValueError(f"targets must be integers, one class label for each step; got {targets.dtype}")
-    if targets.ndim != 2:
-        raise ValueError(f"targets must have shape (T, B); got {targets.shape}")
-    T, B = targets.shape
-
-    if mask is None:
-        mask = np.ones((T, B), dtype=bool)
-    else:
-        mask = np.asarray(mask)
-        if mask.shape != (T, B):
-            raise ValueError(f"mask must have the shape of targets, (T, B) = {(T, B)}; got {mask.shape}")
-        if not np.isin(mask, (0, 1)).all():
-            raise ValueError("mask must hold booleans, or 0 and 1 only")
-        mask = mask.astype(bool)
-    targets = _checked_labels("targets", targets, mask, V, "V, rows of W_hy")
-
-    xs = np.asarray(xs)
-    if np.issubdtype(xs.dtype, np.integer) and xs.ndim == 2:
-        if xs.shape != (T, B):
-            raise ValueError(f"token ids xs must have shape (T, B) = {(T, B)}; got {xs.shape}")
-        xs = _checked_labels("xs", xs, mask, D, "D, columns of W_xh")
-    elif np.issubdtype(xs.dtype, np.floating) and xs.ndim == 3:
-        if xs.shape != (T, B, D):
-            raise ValueError(f"xs must have shape (T, B, D) = {(T, B, D)}; got {xs.shape}")
-        _check_dtype("xs", xs, W_xh.dtype)
-        if not mask.all():
-            xs = np.where(mask[:, :, None], xs, 0)
-    else:
-        raise ValueError(f"xs must be floats (T, B, D) or integer ids (T, B); got {xs.dtype} {xs.shape}")
-
-    return xs, targets, _checked_state("h0", h0, W_xh.dtype, B, H), mask
-
-
-def _checked_labels(name: str, labels: np.ndarray, mask: np.ndarray, n: int, meaning: str) -> np.ndarray:
-    wrong = np.argwhere(mask & ((labels < 0) | (labels >= n)))
-    if len(wrong):
-        t, b = wrong[0]
-        place = f"{name} at timestep {t}, batch row {b}"
-        raise ValueError(f"{place} is {labels[t, b]}; it must be in 0..{n - 1} ({meaning})")
-    return np.where(mask, labels, 0).astype(np.intp)
-
-
-def _checked_state(name: str, state: npt.ArrayLike, dtype: np.dtype[Any], B: int, H: int) -> np.ndarray:
-    state = np.asarray(state)
-    if state.shape != (B, H):
-        raise ValueError(f"{name} must have shape (B, H) = {(B, H)}; got {state.shape}")
-    _check_dtype(name, state, dtype)
-    return state
-
-
-def _check_dtype(name: str, array: np.ndarray, dtype: np.dtype[Any]) -> None:
-    # Converting in silence would lose digits in one direction and the speed of float32 in the other.
-    if array.dtype != dtype:
-        raise ValueError(f"{name} is {array.dtype}, W_xh is {dtype}; convert it: {name}.astype(np.{dtype})")
-
-
-def _loss_weights(mask: np.ndarray, reduction: str, dtype: np.dtype[Any]) -> np.ndarray:
-    if reduction == "sum":
-        return mask.astype(dtype)
-    if reduction != "mean":
-        raise ValueError(f'reduction must be "mean" or "sum"; got {reduction!r}')
-    steps = np.count_nonzero(mask)
-    if not steps:
-        raise ValueError('reduction="mean" has nothing to average: every step is masked or there is none')
-    return (mask / steps).astype(dtype)

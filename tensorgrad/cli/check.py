@@ -1,7 +1,7 @@
 """`tensorgrad check`: three ways to the same gradients, tensor by tensor.
 
 The first is the engine's: it records the unrolled graph and differentiates that. The second is
-backpropagation through time written by hand, `tensorgrad.models.manual.rnn`, which knows nothing of the
+backpropagation through time written by hand, in `tensorgrad.models.manual`, which knows nothing of the
 engine. The third are central differences of the loss, which know nothing of gradients.
 """
 
@@ -19,8 +19,8 @@ from tensorgrad import functional as F
 from tensorgrad import nn
 from tensorgrad.check.gradcheck import central_differences, norm_error
 from tensorgrad.cli import runs
+from tensorgrad.cli.whiteboard import CELLS, Whiteboard, whiteboard
 from tensorgrad.errors import UserError
-from tensorgrad.models.manual import rnn as manual
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,7 +43,7 @@ class Row(NamedTuple):
     """One tensor's gradient, found in three ways.
 
     Attributes:
-        name: a parameter, "h0", or a record over all timesteps, "dy", "dh" or "da".
+        name: "loss", a parameter, an initial state such as "h0", or a record over all timesteps such as "dh".
         shape: of the tensor.
         norm: of the engine's gradient.
         manual: its error against the hand-written gradient, ||a - b|| / max(||a||, ||b||).
@@ -68,6 +68,7 @@ class Row(NamedTuple):
 
 @runs.limit_threads()
 def check(
+    cell: Annotated[str, typer.Option(help=f"The recurrent cell: {', '.join(CELLS)}.")] = "rnn",
     T: Annotated[int, typer.Option("-T", "--timesteps", help="Timesteps.")] = 8,
     B: Annotated[int, typer.Option("-B", "--batch", help="Sequences.")] = 3,
     H: Annotated[int, typer.Option("-H", "--hidden", help="Hidden units.")] = 16,
@@ -75,7 +76,7 @@ def check(
     seed: Annotated[int, typer.Option(help="For the weights, the text and the initial state.")] = 0,
     dtype: Annotated[Literal["float32", "float64"], typer.Option(help="Precision.")] = "float64",
     per_step: Annotated[
-        bool, typer.Option("--per-step", help="Show dy, dh and da of each timestep as well.")
+        bool, typer.Option("--per-step", help="Show dy, dh, da (LSTM: dc, GRU: dv) of each timestep too.")
     ] = False,
 ) -> None:
     """Compare the gradients of an RNN: automatic, by hand, by differences.
@@ -88,9 +89,9 @@ def check(
             raise UserError(f"{option} must be at least {least}, not {size}")
     if seed < 0:
         raise UserError(f"the seed must be a whole number from 0 up, not {seed}")
-    rows = compare(T, B, H, V, seed, dtype)
+    rows = compare(T, B, H, V, seed, dtype, cell)
     console = runs.make_console()
-    network = f"A vanilla RNN, T={T} B={B} H={H} V={V}, {dtype}"
+    network = f"{whiteboard(cell).title}, T={T} B={B} H={H} V={V}, {dtype}"
     print(f"{network}: its loss and its automatic gradients")
     show(as_table(rows), console)
     if per_step:
@@ -101,53 +102,73 @@ def check(
         raise typer.Exit(1)
 
 
-def compare(T: int, B: int, H: int, V: int, seed: int = 0, dtype: str = "float64") -> list[Row]:
-    """The gradients of a random vanilla RNN, found in three ways, tensor by tensor.
+def compare(
+    T: int, B: int, H: int, V: int, seed: int = 0, dtype: str = "float64", cell: str = "rnn"
+) -> list[Row]:
+    """The gradients of a random network, found in three ways, tensor by tensor.
 
-    The initial state is random and not zero, and characters repeat: zeros and distinct characters would hide
-    mistakes in the initial state's and the input weights' gradients.
+    The initial states are random and not zero, and characters repeat: zeros and distinct characters would
+    hide mistakes in the initial states' and the input weights' gradients.
 
     Args:
         T, B, H, V: timesteps, sequences, hidden units, characters.
-        seed: for the weights, the text and the initial state.
+        seed: for the weights, the text and the initial states.
         dtype: "float64" or "float32".
+        cell: "rnn", "lstm" or "gru".
 
     Returns:
-        Rows for the loss, each parameter, the initial state, and the records dy, dh, da over all timesteps.
+        Rows for the loss, each parameter, the initial states, and the records over all timesteps: dy, dh, da,
+        with dc for an LSTM and dv for a GRU.
+
+    Raises:
+        UserError: an unknown cell.
 
     Example:
         >>> all(row.ok for row in compare(T=3, B=2, H=4, V=5))
         True
     """
-    params, xs, ys = _problem(T, B, H, V, seed, dtype)
-    weights = {name: value for name, value in params.items() if name != "h0"}
+    board = whiteboard(cell)
+    params, xs, ys = _problem(board, T, B, H, V, seed, dtype)
     leaves = {name: tg.tensor(value, requires_grad=True, name=name) for name, value in params.items()}
-    loss, roll = _network(leaves, xs, ys)
+    loss, roll = _network(board, leaves, xs, ys)
     gradients = dict(zip(leaves, tg.grad(loss, list(leaves.values())), strict=True))
 
-    loss_by_hand, cache = manual.forward(weights, xs, ys, params["h0"])
-    by_hand = manual.backward(weights, cache)
-    by_hand_of = {**by_hand.params, "h0": by_hand.dh0}
+    initial = {name: params[name] for name in board.states}
+    weights = {name: value for name, value in params.items() if name not in initial}
+    loss_by_hand, cache = board.manual.forward(weights, xs, ys, **initial)
+    by_hand = board.manual.backward(weights, cache)
+    by_hand_of = {**by_hand.params, **{name: getattr(by_hand, f"d{name}") for name in initial}}
 
     exact = {name: value.astype(np.float64) for name, value in params.items()}
     rng = np.random.default_rng(seed)
     tolerance, coarse = _MANUAL[dtype], _DIFFERENCES[dtype]
     rows = [_row("loss", loss.numpy(), np.asarray(loss_by_hand), None, tolerance)]
     for name, g in gradients.items():
-        error = _error_of_differences(exact, name, g, lambda: _loss(exact, xs, ys), rng, coarse)
+        error = _error_of_differences(exact, name, g, lambda: _loss(board, exact, xs, ys), rng, coarse)
         row = _row(name, g, by_hand_of[name], error, tolerance)
         if not error <= coarse:
             row = row._replace(verdict="differences differ" if row.ok else "both differ")
         rows.append(row)
-    for record, label in (("dy", "y"), ("dh", "h"), ("da", "a")):
-        each = np.stack(tg.grad(loss, [step[label] for step in roll.steps]))
+    for record, labels in board.records.items():
+        parts = [np.stack(tg.grad(loss, [step[label] for step in roll.steps])) for label in labels]
+        each = np.concatenate(parts, axis=-1)
         rows.append(_row(record, each, getattr(by_hand, record), None, tolerance, over_time=True))
     return rows
 
 
-def _problem(T: int, B: int, H: int, V: int, seed: int, dtype: str) -> tuple[Params, np.ndarray, np.ndarray]:
+def _problem(
+    board: Whiteboard, T: int, B: int, H: int, V: int, seed: int, dtype: str
+) -> tuple[Params, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    shapes = {"W_xh": (H, V), "W_hh": (H, H), "W_hy": (V, H), "b_h": (H,), "b_y": (V,), "h0": (B, H)}
+    rows = board.gates * H
+    shapes = {
+        "W_xh": (rows, V),
+        "W_hh": (rows, H),
+        "W_hy": (V, H),
+        **dict.fromkeys(board.biases, (rows,)),
+        "b_y": (V,),
+        **dict.fromkeys(board.states, (B, H)),
+    }
     scales = {"W_hh": H**-0.5, "W_hy": H**-0.5}
     params = {
         name: (scales.get(name, 1.0) * rng.standard_normal(shape)).astype(dtype)
@@ -157,22 +178,21 @@ def _problem(T: int, B: int, H: int, V: int, seed: int, dtype: str) -> tuple[Par
     return params, text[:-1], text[1:]
 
 
-def _network(params: Any, xs: np.ndarray, ys: np.ndarray) -> tuple[Any, nn.Unrolled]:
-    """The RNN as one would write it on a whiteboard; every line of it is recorded."""
+def _network(board: Whiteboard, params: Any, xs: np.ndarray, ys: np.ndarray) -> tuple[Any, nn.Unrolled]:
+    """The loss of the unrolled network, and its intermediates by their labels."""
 
-    def cell(x: Any, h: Any) -> tuple[Any, Any]:
-        a = tg.label(x @ params["W_xh"].T + h @ params["W_hh"].T + params["b_h"], "a")
-        h = tg.label(tg.tanh(a), "h")
-        y = tg.label(h @ params["W_hy"].T + params["b_y"], "y")
-        return y, h
+    def cell(x: Any, state: Any) -> tuple[Any, Any]:
+        state = board.step(params, x, state)
+        return tg.label(state[0] @ params["W_hy"].T + params["b_y"], "y"), state
 
-    roll = nn.unroll(cell, F.one_hot(xs, params["b_y"].shape[0], params["b_y"].dtype), params["h0"])
+    initial = tuple(params[name] for name in board.states)
+    roll = nn.unroll(cell, F.one_hot(xs, params["b_y"].shape[0], params["b_y"].dtype), initial)
     return F.cross_entropy(roll.outputs, ys), roll
 
 
-def _loss(params: Params, xs: np.ndarray, ys: np.ndarray) -> float:
+def _loss(board: Whiteboard, params: Params, xs: np.ndarray, ys: np.ndarray) -> float:
     with tg.no_grad():
-        return float(_network({name: tg.Tensor(value) for name, value in params.items()}, xs, ys)[0])
+        return float(_network(board, {name: tg.Tensor(value) for name, value in params.items()}, xs, ys)[0])
 
 
 def _error_of_differences(

@@ -13,9 +13,19 @@ import pytest
 import tensorgrad as tg
 from tensorgrad.cli import check, main
 from tensorgrad.cli.check import compare
+from tensorgrad.models.manual import common, gru, lstm
 from tensorgrad.models.manual import rnn as manual
 
+from ..models.manual_problem import planted as replaced
+
 NAMES = ["loss", "W_xh", "W_hh", "W_hy", "b_h", "b_y", "h0", "dy", "dh", "da"]
+NAMES_OF = {
+    "rnn": NAMES,
+    "lstm": ["loss", "W_xh", "W_hh", "W_hy", "b_h", "b_y", "h0", "c0", "dy", "dh", "dc", "da"],
+    "gru": ["loss", "W_xh", "W_hh", "W_hy", "b_xh", "b_hh", "b_y", "h0", "dy", "dh", "da", "dv"],
+}
+MODULES = {"rnn": manual, "lstm": lstm, "gru": gru}
+CELLS = pytest.mark.parametrize("cell", NAMES_OF)
 SMALL = {"T": 5, "B": 2, "H": 4, "V": 6}
 
 
@@ -28,6 +38,30 @@ def test_right_gradients_agree(T: int, B: int, H: int, V: int, dtype: str) -> No
         assert [row for row in rows if not row.ok] == []
         assert [row.differences is None for row in rows] == [True] + [False] * 6 + [True] * 3
         assert all(row.norm > 0 for row in rows)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize(("T", "B", "H", "V"), [(1, 1, 1, 2), (12, 1, 5, 3), (2, 7, 4, 5)])
+def test_right_gradients_of_gated_cells_agree(cell: str, T: int, B: int, H: int, V: int, dtype: str) -> None:
+    rows = compare(T, B, H, V, 1, dtype, cell)
+    assert [row.name for row in rows] == NAMES_OF[cell]
+    assert [row for row in rows if not row.ok] == []
+    assert all(row.norm > 0 for row in rows)
+    # Differences are taken for the parameters and the initial states only.
+    without = [row.name for row in rows if row.differences is None]
+    assert without == ["loss", *(name for name in NAMES_OF[cell] if name in ("dy", "dh", "dc", "da", "dv"))]
+
+
+@CELLS
+def test_shapes_are_those_of_the_hand_written_parameters(cell: str) -> None:
+    gates = {"rnn": 1, "lstm": 4, "gru": 3}[cell]
+    shapes = {row.name: row.shape for row in compare(T=2, B=3, H=4, V=6, cell=cell)}
+    assert (shapes["W_xh"], shapes["W_hh"]) == ((gates * 4, 6), (gates * 4, 4))
+    assert {shapes[name] for name in shapes if name in ("b_h", "b_xh", "b_hh")} == {(gates * 4,)}
+    assert {shapes[name] for name in shapes if name in ("h0", "c0")} == {(3, 4)}
+    assert shapes["da"] == (2, 3, gates * 4)
+    assert {shapes[name] for name in shapes if name in ("dh", "dc", "dv")} == {(2, 3, 4)}
 
 
 def test_a_gradient_that_has_vanished_is_not_called_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +92,7 @@ def test_the_table_has_a_line_for_each_tensor(capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     for name in NAMES:
         assert re.search(rf"^ *{name} .* agree *$", out, re.MULTILINE), name
+    assert out.startswith("A vanilla RNN, T=3 B=2 H=4 V=5, float64: ")
     assert out.rstrip().endswith("The loss and all 9 gradients agree.")
     assert "(3, 2, 5)" in out
     # Of the loss and the records no differences are taken, and no cell is left blank.
@@ -92,6 +127,30 @@ def test_each_timestep_can_be_looked_at(capsys: pytest.CaptureFixture[str]) -> N
     assert all(float(cells[4]) < 1e-9 for cells in shown)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_each_timestep_of_a_gated_cell_can_be_looked_at(
+    cell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ["-T", "3", "-B", "2", "-H", "4", "-V", "6"]
+    assert main(["check", "--cell", cell, *sizes, "--per-step"]) == 0
+    out = capsys.readouterr().out
+    title = {"lstm": "An LSTM", "gru": "A GRU"}[cell]
+    assert out.startswith(f"{title}, T=3 B=2 H=4 V=6, float64: its loss and its automatic gradients\n")
+    said, steps = out.split("The gradients at each timestep")
+    for name in NAMES_OF[cell]:
+        assert re.search(rf"^ *{name} .* agree *$", said, re.MULTILINE), name
+    records = NAMES_OF[cell][-4:]
+    assert re.search(r"^ *t +" + " +".join(records) + " +against manual *$", steps, re.MULTILINE)
+    shown = [line.split() for line in steps.splitlines() if re.match(r" *\d", line)]
+    assert [cells[0] for cells in shown] == ["0", "1", "2"]
+    for k, row in enumerate(compare(T=3, B=2, H=4, V=6, cell=cell)[-4:], 1):
+        assert [float(cells[k]) for cells in shown] == pytest.approx(
+            [norm for norm, _ in row.steps], rel=1e-5
+        )
+    assert all(float(cells[5]) < 1e-9 for cells in shown)
+    assert out.rstrip().endswith("The loss and all 11 gradients agree.")
+
+
 def test_at_each_timestep_the_largest_error_is_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,26 +161,30 @@ def test_at_each_timestep_the_largest_error_is_shown(
     assert [round(error, 6) for error in errors] == [0.5, 0.5, 0.5, 0, 0]
 
 
-def planted(change: Callable[[manual.Gradients, Any], manual.Gradients]) -> Callable[..., manual.Gradients]:
-    backward = manual.backward
+def planted(
+    change: Callable[[Any, Any], common.Gradients], module: Any = manual
+) -> Callable[..., common.Gradients]:
+    backward = module.backward
 
-    def wrong(params: Any, cache: Any, *args: Any) -> manual.Gradients:
+    def wrong(params: Any, cache: Any, *args: Any) -> common.Gradients:
         return change(backward(params, cache, *args), cache)
 
     return wrong
 
 
-def change_param(name: str, change: Callable[[np.ndarray], Any]) -> Callable[..., manual.Gradients]:
-    def changed(grads: manual.Gradients, cache: Any) -> manual.Gradients:
+def change_param(
+    name: str, change: Callable[[np.ndarray], Any], module: Any = manual
+) -> Callable[..., common.Gradients]:
+    def changed(grads: common.Gradients, cache: Any) -> common.Gradients:
         return dataclasses.replace(grads, params={**grads.params, name: change(grads.params[name])})
 
-    return planted(changed)
+    return planted(changed, module)
 
 
-def carry_dropped_at(t: int) -> Callable[..., manual.Gradients]:
+def carry_dropped_at(t: int) -> Callable[..., common.Gradients]:
     """dh is right from the end back to t + 1, and wrong from t back, as when dh_next is forgotten once."""
 
-    def changed(grads: manual.Gradients, cache: Any) -> manual.Gradients:
+    def changed(grads: common.Gradients, cache: Any) -> common.Gradients:
         factor = np.ones((len(grads.dh), 1, 1))
         factor[: t + 1] = 0.5
         return dataclasses.replace(grads, dh=grads.dh * factor, da=grads.da * factor)
@@ -154,15 +217,106 @@ def test_an_error_planted_in_the_manual_backward_is_caught(
     assert f"Of the loss and 9 gradients, {len(differ)} differ: {names}" in out
 
 
-def test_an_error_planted_in_the_manual_forward_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    forward = manual.forward
+DIFFERS = "manual differs"
+# What a wrong derivative at a pre-activation spoils: da from the last timestep back, whatever is carried to
+# earlier ones from the last but one back, and all that is summed from these.
+BEHIND = {name: DIFFERS for name in ("W_xh", "W_hh", "h0")}
+AT, CARRIED = f"{DIFFERS}, t <= 4", f"{DIFFERS}, t <= 3"
+
+
+@pytest.mark.parametrize(
+    ("cell", "wrong", "differ"),
+    [
+        ("lstm", planted(lambda g, c: dataclasses.replace(g, dc=np.zeros_like(g.dc)), lstm), {"dc": AT}),
+        ("lstm", planted(lambda g, c: dataclasses.replace(g, dc0=g.dh0), lstm), {"c0": DIFFERS}),
+        # The blocks of two gates are exchanged.
+        ("lstm", change_param("W_hh", lambda g: np.roll(g, len(g) // 4, axis=0), lstm), {"W_hh": DIFFERS}),
+        (
+            "lstm",
+            replaced(lstm, "(1 - g**2) * dg", "(1 - g) * dg"),
+            {**BEHIND, "b_h": DIFFERS, "c0": DIFFERS, "dh": CARRIED, "dc": CARRIED, "da": AT},
+        ),
+        (
+            "lstm",
+            replaced(lstm, "o * (1 - o) * do", "do"),
+            {**BEHIND, "b_h": DIFFERS, "c0": DIFFERS, "dh": CARRIED, "dc": CARRIED, "da": AT},
+        ),
+        # The way from cell to cell: at the last timestep nothing has been carried, and dh sees it through da.
+        (
+            "lstm",
+            replaced(lstm, "np.where(live, f * dc[t], dc[t])", "dc[t]"),
+            {
+                **BEHIND,
+                "b_h": DIFFERS,
+                "c0": DIFFERS,
+                "dh": f"{DIFFERS}, t <= 2",
+                "dc": CARRIED,
+                "da": CARRIED,
+            },
+        ),
+        (
+            "gru",
+            planted(lambda g, c: dataclasses.replace(g, dv=g.da[..., -g.dv.shape[-1] :]), gru),
+            {"dv": AT},
+        ),
+        ("gru", change_param("b_hh", np.negative, gru), {"b_hh": DIFFERS}),
+        (
+            "gru",
+            replaced(gru, "np.concatenate([da_rz, dv], axis=2)", "da"),
+            {"b_hh": DIFFERS},
+        ),
+        (
+            "gru",
+            replaced(gru, "z * (1 - z) * dz", "dz"),
+            {**BEHIND, "b_xh": DIFFERS, "b_hh": DIFFERS, "dh": CARRIED, "da": AT, "dv": CARRIED},
+        ),
+        (
+            "gru",
+            replaced(gru, "dv[t] = r * da_n", "dv[t] = da_n"),
+            {**BEHIND, "b_xh": DIFFERS, "b_hh": DIFFERS, "dh": CARRIED, "da": CARRIED, "dv": AT},
+        ),
+    ],
+)
+def test_an_error_planted_in_the_backward_of_a_gated_cell_is_caught(
+    cell: str,
+    wrong: Any,
+    differ: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(MODULES[cell], "backward", wrong)
+    # The differences are looked at elsewhere.
+    monkeypatch.setattr(check, "_SAMPLED", 2)
+    rows = compare(**SMALL, cell=cell)
+    assert {row.name: row.verdict for row in rows if not row.ok} == differ
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_an_error_in_a_gated_cell_ends_with_status_1(
+    cell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = MODULES[cell]
+    monkeypatch.setattr(module, "backward", change_param("b_y", np.negative, module))
+    assert main(["check", "--cell", cell, "-T", "2", "-B", "1", "-H", "2", "-V", "3"]) == 1
+    assert capsys.readouterr().out.endswith("Of the loss and 11 gradients, 1 differ: b_y\n")
+
+
+@CELLS
+def test_an_error_in_one_cell_is_no_other_cells(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for other in MODULES.keys() - {cell}:
+        monkeypatch.setattr(MODULES[other], "backward", None)
+    assert all(row.ok for row in compare(T=2, B=1, H=2, V=3, cell=cell))
+
+
+@CELLS
+def test_an_error_planted_in_the_manual_forward_is_caught(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = MODULES[cell].forward
 
     def wrong(*args: Any, **kwargs: Any) -> Any:
         loss, cache = forward(*args, **kwargs)
         return loss * 1.0001, cache
 
-    monkeypatch.setattr(manual, "forward", wrong)
-    assert [row.name for row in compare(**SMALL) if not row.ok] == ["loss"]
+    monkeypatch.setattr(MODULES[cell], "forward", wrong)
+    assert [row.name for row in compare(**SMALL, cell=cell) if not row.ok] == ["loss"]
 
 
 def test_an_error_planted_in_the_engine_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,6 +329,21 @@ def test_an_error_planted_in_the_engine_is_caught(monkeypatch: pytest.MonkeyPatc
     assert verdicts["loss"] == verdicts["dy"] == verdicts["W_hy"] == verdicts["b_y"] == "agree"
     assert verdicts["dh"] == "manual differs, t <= 3"
     assert verdicts["da"] == "manual differs, t <= 4"
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_an_error_planted_in_the_engines_gates_is_caught(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = tg.sigmoid
+    slope = tg.custom_vjp(lambda a: 1 / (1 + np.exp(-a)), lambda g, ans, a: (g * ans,))
+    np.testing.assert_allclose(slope(np.array([-1.0, 2.0])), right(np.array([-1.0, 2.0])))
+    monkeypatch.setattr(tg, "sigmoid", slope)
+    verdicts = {row.name: row.verdict for row in compare(**SMALL, cell=cell)}
+    biases = {name for name in verdicts if name in ("b_h", "b_xh", "b_hh")}
+    states = {name for name in verdicts if name in ("h0", "c0")}
+    both = {name for name, verdict in verdicts.items() if verdict == "both differ"}
+    assert both == {"W_xh", "W_hh", *biases, *states}
+    assert verdicts["loss"] == verdicts["dy"] == verdicts["W_hy"] == verdicts["b_y"] == "agree"
+    assert (verdicts["da"], verdicts["dh"]) == (AT, CARRIED)
 
 
 def test_an_error_planted_in_the_differences_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,4 +365,12 @@ def test_an_error_planted_in_the_differences_is_caught(monkeypatch: pytest.Monke
 )
 def test_bad_sizes(options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", *options]) == 2
+    assert capsys.readouterr() == ("", f"tensorgrad: {sentence}\n")
+
+
+@pytest.mark.parametrize("cell", ["esn", "LSTM", "peephole", ""])
+def test_a_cell_that_is_not_written_by_hand(cell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of those that nn has, most are not; and the sentence names what is."""
+    assert main(["check", "--cell", cell]) == 2
+    sentence = f"no gradients of a cell {cell!r} are written by hand, only those of rnn, lstm, gru"
     assert capsys.readouterr() == ("", f"tensorgrad: {sentence}\n")
