@@ -22,7 +22,8 @@ from tensorgrad import tree
 from tensorgrad.data import Windows, split
 from tensorgrad.errors import CheckpointError, TensorgradError, UserError
 from tensorgrad.io import Checkpoint, check_names, load_checkpoint, rng_state, save_checkpoint, set_rng_state
-from tensorgrad.models.char_lm import CharLM
+from tensorgrad.models.language import LanguageModel
+from tensorgrad.nn import detach
 from tensorgrad.optim import Adam, clip_grad_norm, exponential
 from tensorgrad.recording import no_grad
 from tensorgrad.tensor import Tensor
@@ -168,6 +169,7 @@ class Trainer:
 
     Example:
         >>> from tensorgrad.data import Vocabulary
+        >>> from tensorgrad.models.char_lm import CharLM
         >>> text = "to be or not to be " * 20
         >>> trainer = Trainer(CharLM(Vocabulary(text), hidden=16, seed=0), text, Settings(window=8, batch=4))
         >>> losses = [step.loss for step in trainer.run()]
@@ -175,7 +177,9 @@ class Trainer:
         (100, True)
     """
 
-    def __init__(self, model: CharLM, text: str, settings: Settings | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, model: LanguageModel, text: str, settings: Settings | None = None, seed: int = 0
+    ) -> None:
         self.model = model
         self.settings = settings or Settings()
         train, self._held_out = split(model.vocabulary.encode(text), 1 - self.settings.valid_fraction)
@@ -218,6 +222,7 @@ class Trainer:
 
         Example:
             >>> from tensorgrad.data import Vocabulary
+            >>> from tensorgrad.models.char_lm import CharLM
             >>> settings = Settings(window=4, batch=1, valid_fraction=0)
             >>> Trainer(CharLM(Vocabulary("to be or"), hidden=4), "to be or", settings).unread
             3
@@ -277,7 +282,7 @@ class Trainer:
         if not math.isfinite(norm):
             raise DivergedError(f"the gradient has the norm {norm} at step {self.steps}: {self._advice()}")
         self._optimiser.step()
-        self._state = tree.map(Tensor.detach, result.state)
+        self._state = detach(result.state)
         return loss, norm
 
     def _sane(self, loss: float) -> bool:
@@ -293,7 +298,7 @@ class Trainer:
 
         Args:
             length: how many characters.
-            temperature: see `CharLM.sample`.
+            temperature: see `LanguageModel.sample`.
 
         Raises:
             UserError: a negative length, a temperature that is negative or not finite.
@@ -301,7 +306,7 @@ class Trainer:
         return "".join(self.model.sample("", length, temperature, self._rng))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything needed to go on bit for bit; `CharLM.load` reads the same file.
+        """Write everything needed to go on bit for bit; `LanguageModel.load` reads the same file.
 
         Args:
             path: the file, replaced whole if it exists.
@@ -323,6 +328,7 @@ class Trainer:
             "settings": dataclasses.asdict(self.settings),
             "windows": self._windows.state(),
             "rng": rng_state(self._rng),
+            "model_rng": rng_state(self.model.rng),
             "validation": self.validation,
             "text": self._crc32,
         }
@@ -334,7 +340,7 @@ class Trainer:
         here = self._windows.state()
         xs, ys, reset = next(self._windows)
         self._windows.restore(here)
-        with no_grad(), np.errstate(over="ignore", invalid="ignore"):
+        with no_grad(), self.model.evaluating(), np.errstate(over="ignore", invalid="ignore"):
             return float(self.model.loss(xs, ys, None if reset else self._state).loss)
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -369,6 +375,7 @@ class Trainer:
         Example:
             >>> import tempfile
             >>> from tensorgrad.data import Vocabulary
+            >>> from tensorgrad.models.char_lm import CharLM
             >>> text = "to be or not to be " * 20
             >>> trainer = Trainer(CharLM(Vocabulary(text), hidden=8), text, Settings(window=8, batch=4))
             >>> _ = trainer.step()
@@ -378,7 +385,7 @@ class Trainer:
             True
         """
         checkpoint = load_checkpoint(path)
-        model = CharLM.from_checkpoint(checkpoint, str(path))
+        model = LanguageModel.from_checkpoint(checkpoint, str(path))
         training = checkpoint.meta.get("training")
         if training is None:
             raise CheckpointError(
@@ -386,7 +393,8 @@ class Trainer:
             )
         try:
             settings = Settings(**training["settings"])
-            windows, rng, validation, crc32 = (training[k] for k in ("windows", "rng", "validation", "text"))
+            windows, validation, crc32 = (training[key] for key in ("windows", "validation", "text"))
+            draws = training["rng"], training["model_rng"]
         except (KeyError, TypeError, UserError) as error:
             raise CheckpointError(
                 f"the training in {path} is of another version, or damaged: {error}"
@@ -399,7 +407,8 @@ class Trainer:
         trainer = cls(model, text, settings)
         trainer._restore_arrays(checkpoint, f"its training ({path})")
         trainer._windows.restore(windows)
-        set_rng_state(trainer._rng, rng)
+        for generator, saved in zip((trainer._rng, model.rng), draws, strict=True):
+            set_rng_state(generator, saved)
         trainer.validation = validation
         return trainer
 

@@ -108,8 +108,9 @@ def _reach(model: CharLM, ids: np.ndarray) -> np.ndarray:
     """
     T, B = _WINDOW, 32
     window = ids[-(T + 1) * B :].reshape(B, T + 1).T
-    logits, roll = model(window[:-1])
+    logits, _, roll = model(window[:-1])
     loss = tg.cross_entropy(logits[-1], window[-1])
+    assert roll is not None
     return np.array([np.linalg.norm(g) for g in tg.grad(loss, _states(roll))])
 
 
@@ -120,7 +121,7 @@ def _states(roll: nn.Unrolled) -> list[tg.Tensor]:
 def _pictures(model: CharLM, out: Path, reach: dict[str, np.ndarray]) -> Iterator[tuple[str, str]]:
     """Draw everything; gives what each file is called and shows, as it is made."""
     ids = model.vocabulary.encode(_DRAWN)
-    start = tg.label(model.initial_state(1), "h0")
+    start = tuple(tg.label(h, "h0") for h in model.initial_state(1))
     result = model.loss(ids[:-1, None], ids[1:, None], start)
     drawing = viz.draw(result.loss, unrolled=result.unrolled, params=model)
     drawing.save(out / "graph.dot")
@@ -133,7 +134,8 @@ def _pictures(model: CharLM, out: Path, reach: dict[str, np.ndarray]) -> Iterato
         yield "graph.dot", f"{about}; {error}"
 
     with tg.no_grad():
-        _, roll = model(model.vocabulary.encode(_READ)[:, None])
+        roll = model(model.vocabulary.encode(_READ)[:, None]).unrolled
+    assert roll is not None
     states = np.stack([h.numpy()[0] for h in _states(roll)])
     # Side by side, units that hold something for long and units that follow each character.
     slowest_last = np.argsort(-np.abs(np.diff(states, axis=0)).mean(axis=0))

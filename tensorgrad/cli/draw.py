@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tensorgrad.errors import GraphError, UserError
+from tensorgrad.nn import CELLS, make_cell
 
 if TYPE_CHECKING:
     from tensorgrad.viz import Drawing
@@ -21,7 +22,7 @@ _WIDE = 12
 
 
 def draw(
-    cell: Annotated[Literal["rnn", "lstm", "gru"], typer.Option(help="The recurrent cell.")] = "rnn",
+    cell: Annotated[str, typer.Option(help=f"The recurrent cell: {', '.join(CELLS)}.")] = "rnn",
     steps: Annotated[int, typer.Option("-T", "--steps", help="Timesteps.")] = 4,
     hidden: Annotated[int, typer.Option("-H", "--hidden", help="Hidden units.")] = 16,
     vocab: Annotated[int, typer.Option("-V", "--vocab", help="Different characters.")] = 10,
@@ -63,11 +64,11 @@ def unrolled_model(cell: str, steps: int, hidden: int, vocab: int, batch: int) -
     """The drawing of a character model with a loss at every timestep.
 
     Args:
-        cell: "rnn", "lstm" or "gru".
+        cell: a name in `nn.CELLS`.
         steps, hidden, vocab, batch: timesteps, hidden units, different characters, sequences.
 
     Raises:
-        UserError: a size under 1, or sizes that are too large to draw.
+        UserError: an unknown cell, a size under 1, or sizes that are too large to draw.
 
     Example:
         >>> len(unrolled_model("rnn", steps=2, hidden=3, vocab=4, batch=1).model.frames)
@@ -88,10 +89,9 @@ def unrolled_model(cell: str, steps: int, hidden: int, vocab: int, batch: int) -
 
     from tensorgrad import functional as F
     from tensorgrad import label, nn, ops, scope
-    from tensorgrad.models.char_lm import CELLS
     from tensorgrad.viz.drawing import LARGEST, draw
 
-    recurrent, readout = CELLS[cell](vocab, hidden, seed=0), nn.Linear(hidden, vocab, seed=1)
+    recurrent, readout = make_cell(cell, vocab, hidden, seed=0), nn.Linear(hidden, vocab, seed=1)
     text = np.random.default_rng(0).integers(vocab, size=(steps + 1, batch))
 
     def step(x: Any, state: Any) -> tuple[Any, Any]:

@@ -304,7 +304,7 @@ def describe(trainer: Trainer, text: str) -> Iterator[str]:
     """What is trained on what, line by line."""
     model = trainer.model
     weights = sum(parameter.size for parameter in model.parameters())
-    yield f"model  {model.kind}, {model.hidden:,} hidden units, {weights:,} weights, {model.dtype}"
+    yield f"model  {model.summary()}, {weights:,} weights, {model.dtype}"
     held_out = trainer.settings.valid_fraction
     kept = f", the last {held_out:.0%} held out" if held_out else ""
     yield f"text   {len(text):,} characters, {len(model.vocabulary)} different ones{kept}"

@@ -10,7 +10,7 @@ import typer
 
 from tensorgrad.cli import runs
 from tensorgrad.errors import UserError
-from tensorgrad.models.char_lm import CharLM
+from tensorgrad.models.language import LanguageModel
 
 __all__ = ["sample"]
 
@@ -23,6 +23,17 @@ def sample(
     temperature: Annotated[
         float, typer.Option(help="Under 1 plays safe, over 1 dares more; 0 takes the likeliest.")
     ] = 1.0,
+    top_k: Annotated[
+        int | None, typer.Option(help="Draw among the so many likeliest only.", show_default="all")
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(help="Draw among the likeliest with this share of the probability.", show_default="all"),
+    ] = None,
+    beam: Annotated[
+        int | None,
+        typer.Option(help="Draw nothing: search for the likeliest text, keeping so many at every step."),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="The same seed gives the same text.", show_default="a new one")
     ] = None,
@@ -30,9 +41,14 @@ def sample(
     """Write text with a trained model, character by character."""
     if seed is not None and seed < 0:
         raise UserError(f"the seed must be a whole number from 0 up, not {seed}")
-    model = CharLM.load(checkpoint / runs.CHECKPOINT if checkpoint.is_dir() else checkpoint)
+    model = LanguageModel.load(checkpoint / runs.CHECKPOINT if checkpoint.is_dir() else checkpoint)
     # Made before anything is printed: it refuses arguments that make no sense.
-    characters = model.sample(prime, length, temperature, seed)
+    if beam is None:
+        characters = model.sample(prime, length, temperature, seed, top_k=top_k, top_p=top_p)
+    elif (temperature, top_k, top_p) == (1.0, None, None):
+        characters = iter(model.beam(prime, length, beam, seed))
+    else:
+        raise UserError("--beam draws nothing, so it goes with none of --temperature, --top-k and --top-p")
     terminal = sys.stdout.isatty()
     sys.stdout.write(runs.printable(prime) if terminal else prime)
     for character in characters:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,10 +15,18 @@ from tensorgrad.cli import runs
 from tensorgrad.data import Vocabulary, read_text
 from tensorgrad.errors import UserError
 from tensorgrad.models.char_lm import CharLM
+from tensorgrad.models.language import LanguageModel
 from tensorgrad.models.trainer import DivergedError, Settings, Trainer, fitting_sizes
+from tensorgrad.models.transformer import TransformerLM
+from tensorgrad.nn import CELLS
 
 __all__ = ["train"]
 
+# Of the options, those that only one kind of model has.
+_OF = {
+    "recurrent": {"cell", "cell_option", "embedding", "tied"},
+    "transformer": {"heads", "positions"},
+}
 # Of the options, those that a resumed run may be given anew; the others are in its checkpoint.
 _FREE = {"out", "resume", "epochs", "steps", "save_every", "sample_every", "threads"}
 _DEFAULTS = Settings()
@@ -30,8 +40,32 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the folder, bit for bit.")
     ] = False,
-    cell: Annotated[Literal["rnn", "lstm", "gru"], typer.Option(help="The recurrent cell.")] = "rnn",
-    hidden: Annotated[int, typer.Option(help="Hidden units.")] = 128,
+    model: Annotated[
+        Literal["recurrent", "transformer"], typer.Option(help="The kind of model.")
+    ] = "recurrent",
+    cell: Annotated[str, typer.Option(help=f"The recurrent cell: {', '.join(CELLS)}.")] = "rnn",
+    hidden: Annotated[
+        int, typer.Option(help="Hidden units of each layer; of a transformer, features of each place.")
+    ] = 128,
+    layers: Annotated[int, typer.Option(help="Layers on one another.")] = 1,
+    cell_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="An option of the cell, such as forget_bias=1; may be repeated."
+        ),
+    ] = None,
+    embedding: Annotated[
+        int | None,
+        typer.Option(help="Size of a learned vector for each character.", show_default="one-hot inputs"),
+    ] = None,
+    tied: Annotated[
+        bool, typer.Option("--tied", help="The embedding is the output layer's weight too.")
+    ] = False,
+    heads: Annotated[int, typer.Option(help="Heads of a transformer's attention.")] = 4,
+    positions: Annotated[
+        Literal["learned", "sinusoidal"], typer.Option(help="How a transformer tells places apart.")
+    ] = "learned",
+    dropout: Annotated[float, typer.Option(help="Probability of dropout between layers.")] = 0.0,
     batch: Annotated[
         int | None,
         typer.Option(
@@ -42,7 +76,7 @@ def train(
     window: Annotated[
         int | None,
         typer.Option(
-            help="Timesteps the gradient reaches back over.",
+            help="Timesteps the gradient reaches back over; of a transformer, all that it sees.",
             show_default=f"{_DEFAULTS.window}, fewer for a very short text",
         ),
     ] = None,
@@ -115,8 +149,21 @@ def train(
                     chosen = (
                         f"batch  {settings.batch} streams, windows of {settings.window}: the text is short"
                     )
-                model = CharLM(Vocabulary(text), cell, hidden, seed=seed, dtype=dtype)
-                trainer = Trainer(model, text, settings, seed)
+                _refuse_options_of_others(ctx, model)
+                options: dict[str, Any] = {"layers": layers, "dropout": dropout, "seed": seed, "dtype": dtype}
+                if model == "transformer":
+                    kind: type[LanguageModel] = TransformerLM
+                    options |= {"d_model": hidden, "heads": heads, "context": settings.window}
+                    options |= {"positions": positions}
+                else:
+                    kind = CharLM
+                    options |= {"cell": cell, "hidden": hidden, "embedding": embedding, "tied": tied}
+                    options |= {"cell_options": dict(map(_option, cell_option or []))}
+                try:
+                    made = kind(Vocabulary(text), **options)
+                except ValueError as error:
+                    raise UserError(str(error)) from error
+                trainer = Trainer(made, text, settings, seed)
                 runs.new_folder(
                     out, "go on with the run in it with --resume, or name another folder with --out"
                 )
@@ -143,6 +190,17 @@ def train(
     print("go on with it:", shlex.join(again))
 
 
+def _option(text: str) -> tuple[str, Any]:
+    """The name and the value of "NAME=VALUE"; what is no number or true or false is a string."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--cell-option takes NAME=VALUE, such as forget_bias=1, not {text!r}")
+    try:
+        return name.replace("-", "_"), json.loads(value)
+    except ValueError:
+        return name.replace("-", "_"), value
+
+
 def _fitted(settings: Settings, text: str, batch: int | None, window: int | None) -> Settings:
     """The settings with a batch and a window that fit the text, where they were not given."""
     trained_on = int(len(text) * (1 - settings.valid_fraction))
@@ -158,9 +216,19 @@ def _fitted(settings: Settings, text: str, batch: int | None, window: int | None
 
 
 def _refuse_fixed_options(ctx: typer.Context) -> None:
-    for name in sorted(set(ctx.params) - _FREE - {"file"}):
+    for option in _given(ctx, set(ctx.params) - _FREE - {"file"}):
+        raise UserError(f"{option} cannot be given with --resume: a run goes on as it was started")
+
+
+def _refuse_options_of_others(ctx: typer.Context, model: str) -> None:
+    for other, names in _OF.items():
+        for option in _given(ctx, names if other != model else set()):
+            raise UserError(f"{option} is for --model {other}; this one is {model}")
+
+
+def _given(ctx: typer.Context, names: set[str]) -> Iterator[str]:
+    """Which of some options stand on the command line."""
+    for name in sorted(names):
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise UserError(
-                f"--{name.replace('_', '-')} cannot be given with --resume: a run goes on as it was started"
-            )
+            yield f"--{name.replace('_', '-')}"

@@ -106,7 +106,7 @@ def test_the_gradient_it_plots_is_that_of_the_last_loss() -> None:
     text = python_reference()
     reach = demo_module._reach(model, model.vocabulary.encode(text))
     window = model.vocabulary.encode(text)[-51 * 32 :].reshape(32, 51).T
-    cell, output = model.cell, model.output
+    cell, output = model.rnn.cells["l0"], model.output
     assert cell.bias_ih is not None
     assert cell.bias_hh is not None
     assert output.bias is not None

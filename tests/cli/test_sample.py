@@ -48,6 +48,38 @@ def test_temperature_zero_is_the_likeliest_text(checkpoint: Path, capsys: pytest
     assert len(texts) == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "arguments"),
+    [
+        (["--top-k", "3"], {"top_k": 3}),
+        (["--top-p", "0.4"], {"top_p": 0.4}),
+        (["--top-p", "0.9", "--temperature", "2"], {"top_p": 0.9, "temperature": 2}),
+    ],
+)
+def test_it_draws_among_the_likeliest(
+    options: list[str], arguments: dict[str, float], checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = CharLM.load(checkpoint)
+    argv = ["sample", str(checkpoint), "--prime", "he", "--length", "60", "--seed", "1"]
+    assert main([*argv, *options]) == 0
+    said = capsys.readouterr().out
+    assert said == "he" + "".join(model.sample("he", 60, seed=1, **arguments)) + "\n"
+    assert main(argv) == 0
+    assert capsys.readouterr().out != said
+
+
+def test_a_beam_finds_the_likeliest_text(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = {}
+    for width in ("1", "4"):
+        argv = ["sample", str(checkpoint), "--prime", "he", "--length", "30", "--beam", width]
+        assert main(argv) == 0
+        texts[width] = capsys.readouterr().out
+    model = CharLM.load(checkpoint)
+    assert texts["1"] == "he" + "".join(model.sample("he", 30, temperature=0)) + "\n"
+    assert texts["4"] == "he" + model.beam("he", 30, 4) + "\n"
+    assert texts["4"] != texts["1"]
+
+
 def test_the_folder_of_a_run_will_do(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = []
     for path in (checkpoint, checkpoint.parent):
@@ -64,6 +96,12 @@ def test_the_folder_of_a_run_will_do(checkpoint: Path, capsys: pytest.CaptureFix
         (["--temperature", "-1"], "the temperature must be a number from 0 up, not -1.0"),
         (["--temperature", "nan"], "the temperature must be a number from 0 up, not nan"),
         (["--temperature", "inf"], "the temperature must be a number from 0 up, not inf"),
+        (["--top-k", "0"], "top_k must be a whole number from 1 up, not 0"),
+        (["--top-p", "1.5"], "top_p must be a number over 0 and at most 1, not 1.5"),
+        (["--beam", "0"], "the width of a beam must be a whole number from 1 up, not 0"),
+        (["--beam", "2", "--length", "-1"], "the length of a sample must not be negative, but it is -1"),
+        (["--beam", "2", "--top-k", "3"], "--beam draws nothing, so it goes with none of --temperature,"),
+        (["--beam", "2", "--temperature", "0.5"], "--beam draws nothing, so it goes with none of"),
         (["--seed", "-1"], "the seed must be a whole number from 0 up, not -1"),
     ],
 )
@@ -84,8 +122,8 @@ def test_bad_options(
         ("empty folder", "there is no checkpoint {}/checkpoint.safetensors"),
         ("empty", "{} is empty, not a checkpoint"),
         ("text", "{} is damaged, or not a safetensors file"),
-        ("another program's", "{} does not name its model; a CharLM is needed here"),
-        ("another model", "{} is of the model 'Transformer'; a CharLM is needed here"),
+        ("another program's", "{} does not name its model; a language model is needed here"),
+        ("another model", "{} is of the model 'Transformer'; a language model is needed here"),
     ],
 )
 def test_bad_checkpoints(

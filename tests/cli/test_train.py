@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tensorgrad.cli import main, runs
@@ -81,7 +82,11 @@ def test_the_options_reach_the_model(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     options = {
         "cell": "gru",
+        "cell-option": "reset=before",
         "hidden": "5",
+        "layers": "2",
+        "embedding": "4",
+        "dropout": "0.1",
         "batch": "3",
         "window": "7",
         "lr": "0.01",
@@ -96,9 +101,49 @@ def test_the_options_reach_the_model(text: Path, tmp_path: Path) -> None:
     assert main(argv) == 0
     trainer = Trainer.resume(out / "checkpoint.safetensors", TEXT)
     model, settings = trainer.model, trainer.settings
-    assert (model.kind, model.hidden, model.dtype.name) == ("gru", 5, "float64")
+    assert model.dtype.name == "float64"
+    assert model.config() == {
+        "cell": "gru",
+        "hidden": 5,
+        "layers": 2,
+        "embedding": 4,
+        "tied": False,
+        "dropout": 0.1,
+        "cell_options": {"reset": "before"},
+    }
     assert (settings.batch, settings.window, settings.lr, settings.decay) == (3, 7, 0.01, 0.5)
     assert (settings.clip, settings.valid_fraction, settings.steps) == (0, 0.2, 2)
+
+
+def test_a_transformer_is_trained_resumed_and_sampled_by_the_same_commands(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--model=transformer", "--hidden=8", "--heads=2", "--layers=2", "--positions=sinusoidal"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    argv = ["train", str(text), *options, "--dropout=0.1", "--batch=4", "--window=8"]
+    assert main([*argv, "--out", str(whole), "--steps=4"]) == 0
+    assert "transformer, " in capsys.readouterr().out
+    assert main([*argv, "--out", str(parts), "--steps=2"]) == 0
+    assert main(["train", str(text), "--out", str(parts), "--resume", "--steps=4"]) == 0
+    assert log_of(whole) == log_of(parts)
+    a, b = (Trainer.resume(out / "checkpoint.safetensors", TEXT).model for out in (whole, parts))
+    assert a.config() == b.config()
+    assert a.config()["context"] == 8
+    for name, weights in a.state_dict().items():
+        np.testing.assert_array_equal(weights, b.state_dict()[name])
+    capsys.readouterr()
+    assert main(["sample", str(whole), "--length", "30", "--prime", TEXT[:20], "--seed", "1"]) == 0
+    assert capsys.readouterr().out.startswith(TEXT[:20])
+
+
+@pytest.mark.parametrize("cell", ["gru", "lru"])
+def test_a_deep_model_with_dropout_resumes_bit_for_bit(cell: str, text: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    argv = ["train", str(text), *SMALL, f"--cell={cell}", "--layers=2", "--dropout=0.3"]
+    assert main([*argv, "--out", str(whole), "--steps=4"]) == 0
+    assert main([*argv, "--out", str(parts), "--steps=2"]) == 0
+    assert main(["train", str(text), "--out", str(parts), "--resume", "--steps=4"]) == 0
+    assert log_of(whole) == log_of(parts)
 
 
 def test_the_same_seed_gives_the_same_run(text: Path, tmp_path: Path) -> None:
@@ -432,6 +477,18 @@ def test_files_that_are_no_text_to_learn(
     [
         ("--hidden=-3", "the number of hidden units must be at least 1, not -3"),
         ("--hidden=0", "the number of hidden units must be at least 1, not 0"),
+        ("--layers=0", "the number of layers must be at least 1, not 0"),
+        ("--embedding=0", "the size of the embedding must be at least 1, not 0"),
+        ("--dropout=1.5", "the dropout is a probability, 0 to 1, not 1.5"),
+        ("--embedding=5 --tied", "so its size must be 128, the number of hidden units, not 5"),
+        ("--cell=elmann", "there is no cell 'elmann'"),
+        ("--cell=lstn", "there is no cell 'lstn' (did you mean 'lstm'?)"),
+        ("--cell=gru --cell-option=forget_bias=1", "the cell 'gru' has no option 'forget_bias'"),
+        ("--cell=gru --cell-option=reset=never", "reset must be 'after' or 'before', not 'never'"),
+        ("--cell-option=fast", "--cell-option takes NAME=VALUE, such as forget_bias=1, not 'fast'"),
+        ("--model=transformer --cell=gru", "--cell is for --model recurrent; this one is transformer"),
+        ("--heads=2", "--heads is for --model transformer; this one is recurrent"),
+        ("--model=transformer --hidden=10", "4 heads cannot share a model of size 10"),
         ("--batch=-1", "the batch size must be a whole number from 1 up, not -1"),
         ("--window=0", "the window length must be a whole number from 1 up, not 0"),
         ("--epochs=0", "the number of epochs must be a whole number from 1 up, not 0"),
@@ -461,7 +518,7 @@ def test_numbers_out_of_range(
     assert not out.exists()
 
 
-@pytest.mark.parametrize("options", ["--hidden=many", "--cell=elman", "--dtype=float16", "--no-such"])
+@pytest.mark.parametrize("options", ["--hidden=many", "--dtype=float16", "--no-such"])
 def test_words_that_are_no_options(
     options: str, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,7 @@ from tensorgrad import optim, tree
 from tensorgrad.data import Vocabulary, Windows, split
 from tensorgrad.errors import CheckpointError, UserError
 from tensorgrad.io import load_checkpoint, save_checkpoint
-from tensorgrad.models.char_lm import CELLS, CharLM
+from tensorgrad.models.char_lm import CharLM
 from tensorgrad.models.trainer import DivergedError, Settings, Trainer, fitting_sizes
 from tensorgrad.recording import no_grad
 from tensorgrad.tensor import Tensor
@@ -65,7 +65,7 @@ def test_it_does_what_a_plain_loop_does() -> None:
         np.testing.assert_array_equal(trainer.model.state_dict()[name], value)
 
 
-@pytest.mark.parametrize("cell", list(CELLS))
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_it_learns(cell: str) -> None:
     trainer = make(Settings(batch=4, window=8, lr=1e-2, decay=1.0, epochs=20), cell)
     losses = [step.loss for step in trainer.run()]
