@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks [step] [scaling] [memory] [text] [options]``."""
+"""The command line: ``python -m benchmarks [step] [scaling] [memory] [tasks] [options]``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 from benchmarks.harness import BenchmarkError, Worker
-from benchmarks.parts import Options, memory, scaling, step, text
+from benchmarks.parts import Options, memory, scaling, step, tasks
 from benchmarks.peers import PEERS
 from benchmarks.report import Target, table, targets_table, write_json
 from benchmarks.system import machine
 
-PARTS = {"step": step.run, "scaling": scaling.run, "memory": memory.run, "text": text.run}
+PARTS = {"step": step.run, "scaling": scaling.run, "memory": memory.run, "tasks": tasks.run}
 DEFAULT_JSON = Path(__file__).resolve().parent / "results" / "latest.json"
 
 
@@ -24,7 +24,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--peers", help=f"comma-separated, of {', '.join(PEERS)} (default: all installed)")
     parser.add_argument("--rounds", type=int, default=15, help="rounds each peer takes (default: 15)")
     parser.add_argument("--threads", type=int, default=1, help="threads each peer may use (default: 1)")
-    parser.add_argument("--text", type=Path, help="the file that the part 'text' trains on")
+    parser.add_argument("--text", type=Path, help="the file that language models are trained on")
+    names = [task.name for task in tasks.TASKS]
+    parser.add_argument("--tasks", help=f"comma-separated, of {', '.join(names)} (default: all)")
     parser.add_argument(
         "--json", type=Path, default=DEFAULT_JSON, help=f"results file (default: {DEFAULT_JSON})"
     )
@@ -36,6 +38,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     unknown = [peer for peer in options.peers if peer not in PEERS]
     if unknown:
         parser.error(f"no such peer: {', '.join(unknown)}; there are {', '.join(PEERS)}")
+    options.tasks = options.tasks.split(",") if options.tasks else []
+    unknown = [task for task in options.tasks if task not in names]
+    if unknown:
+        parser.error(f"no such task: {', '.join(unknown)}; there are {', '.join(names)}")
     if options.rounds < 1 or options.threads < 1:
         parser.error("--rounds and --threads must be at least 1")
     if options.text is not None and not options.text.is_file():
@@ -74,7 +80,7 @@ def main(arguments: list[str]) -> int:
         results["environment"] = describe(peers, chosen.threads)
         if skipped:
             print(f"Skipped, not installed: {', '.join(skipped)}\n")
-        options = Options(peers, chosen.rounds, chosen.threads, chosen.text)
+        options = Options(peers, chosen.rounds, chosen.threads, chosen.text, chosen.tasks)
         for name in chosen.parts or PARTS:
             outcome = PARTS[name](options)
             results[name] = outcome.figures

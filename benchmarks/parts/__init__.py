@@ -19,6 +19,7 @@ class Options:
     rounds: int
     threads: int
     text: Path | None
+    tasks: Sequence[str] = ()
 
 
 @dataclass
