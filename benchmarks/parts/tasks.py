@@ -69,7 +69,7 @@ TASKS = [
             f"{cell} H={hidden}, validation nats per character",
             round(nats + 0.01, 3),
             "text:Text",
-            {"cell": cell, "hidden": hidden, "seed": 0},
+            {"cell": cell, "hidden": hidden, "seed": 1},
             text=True,
         )
         for (cell, hidden), nats in PYTORCH.items()
