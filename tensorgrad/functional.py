@@ -39,6 +39,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "cross_entropy",
     "dropout",
+    "gelu",
     "layer_norm",
     "linear",
     "log_softmax",
@@ -86,20 +87,28 @@ def _softmax_of(x: Any, axis: int) -> Any:
     return np.divide(p, total, out=p)
 
 
-@primitive(lambda g, ans, x, axis: ans * (g - sum(g * ans, axis, keepdims=True)))
-def _softmax(x: Any, *, axis: int) -> Any:
-    return _softmax_of(x, axis)
+@primitive(lambda g, ans, x, *mask, axis: ans * (g - sum(g * ans, axis, keepdims=True)), None)
+def _softmax(x: Any, *mask: Any, axis: int) -> Any:
+    return _softmax_of(np.where(mask[0], x, -np.inf) if mask else x, axis)
 
 
-def softmax(x: Any, axis: int = -1) -> Any:
+def softmax(x: Any, axis: int = -1, mask: Any = None) -> Any:
     """Probabilities exp(x) / sum(exp(x)) along an axis, without overflow.
 
-    A row of nothing but -inf (all masked) gives zeros. Result: shape and dtype of x.
+    mask: numbers or booleans that broadcast to x; where it is 0 the probability is exactly 0, whatever x is
+    there, and so is the gradient. A row of nothing but -inf, or all masked, gives zeros.
+    Result: shape and dtype of x. Raises ShapeError for a mask that does not fit.
 
     >>> softmax(np.array([1e4, 1e4]))
     array([0.5, 0.5])
+    >>> softmax(np.array([1.0, 1.0, 7.0]), mask=[1, 1, 0])
+    array([0.5, 0.5, 0. ])
     """
-    return _softmax(x, axis=normalise_axis("softmax", axis, ndim(x)))
+    axis = normalise_axis("softmax", axis, ndim(x))
+    if mask is None:
+        return _softmax(x, axis=axis)
+    shape = x.shape if hasattr(x, "shape") else np.shape(x)
+    return _softmax(x, _full("softmax", mask, shape, "scores") != 0, axis=axis)
 
 
 @primitive(lambda g, ans, x, axis: g - exp(ans) * sum(g, axis, keepdims=True))
@@ -185,13 +194,13 @@ def _nll(logits: Any, labels: Any) -> Any:
     return np.log(total)[..., 0] - picked
 
 
-def _full(op: str, mask: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """A mask broadcast to the shape of the losses. Raises ShapeError when it does not fit."""
+def _full(op: str, mask: Any, shape: tuple[int, ...], what: str = "losses") -> np.ndarray:
+    """A mask broadcast to the shape of what it masks. Raises ShapeError when it does not fit."""
     mask = np.asarray(mask)
     try:
         return np.broadcast_to(mask, shape)
     except ValueError:
-        raise ShapeError(f"{op}: a mask of shape {mask.shape} does not fit losses {tuple(shape)}") from None
+        raise ShapeError(f"{op}: a mask of shape {mask.shape} does not fit {what} {tuple(shape)}") from None
 
 
 def _reduced(op: str, losses: Any, mask: Any, reduction: str) -> Any:
@@ -328,6 +337,41 @@ def _paired(op: str, x: Any, targets: Any, mask: Any) -> tuple[Any, Any]:
         return x, targets
     counts = _full(op, mask, x.shape) != 0
     return where(counts, x, 0), where(counts, targets, 0)
+
+
+# tanh(c x + d x**3) is within 4e-4 of erf(x / sqrt(2)).
+_GELU_C = math.sqrt(2 / math.pi)
+_GELU_D = 0.044715 * _GELU_C
+
+
+def _gelu_tanh(x: Any) -> Any:
+    return tanh(x * (_GELU_C + _GELU_D * (x * x)))
+
+
+def _gelu_vjp(g: Any, ans: Any, x: Any) -> Any:
+    t = _gelu_tanh(x)
+    slope = _GELU_C + 3 * _GELU_D * (x * x)
+    return g * (0.5 * (1 + t + x * ((1 - t * t) * slope)))
+
+
+@primitive(_gelu_vjp)
+def _gelu(x: Any) -> Any:
+    out = 1 + _gelu_tanh(x)
+    out *= x
+    out *= 0.5
+    return out
+
+
+def gelu(x: Any) -> Any:
+    """x times the probability that a standard normal number is below x, in its tanh approximation.
+
+    PyTorch's `gelu(x, approximate="tanh")`. Shape and dtype of x.
+    Source: Hendrycks, Gimpel, "Gaussian Error Linear Units (GELUs)" (2016), section 2.
+
+    >>> gelu(np.array([-100.0, 0.0, 1.0])).round(4)
+    array([-0.    ,  0.    ,  0.8412])
+    """
+    return _gelu(x)
 
 
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, axis: Any = -1, eps: float = 1e-5) -> Any:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# Before NumPy loads: at the sizes of tests a second thread of its matrix products only waits for the first.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,6 +1,14 @@
 """Networks: modules, layers, recurrent cells, and unrolling cells over time."""
 
 from tensorgrad.nn import init
+from tensorgrad.nn.attention import (
+    AdditiveAttention,
+    DotProductAttention,
+    Memory,
+    MultiHeadAttention,
+    dot_product_attention,
+    sinusoidal_positions,
+)
 from tensorgrad.nn.cells import (
     CELLS,
     GRUCell,
@@ -24,6 +32,12 @@ from tensorgrad.nn.scan import linear_scan
 from tensorgrad.nn.unroll import Unrolled, detach, unroll
 
 __all__ = [
+    "AdditiveAttention",
+    "DotProductAttention",
+    "Memory",
+    "MultiHeadAttention",
+    "dot_product_attention",
+    "sinusoidal_positions",
     "CELLS",
     "Dropout",
     "Embedding",

@@ -276,7 +276,7 @@ class Recurrent(Module):
 
 
 def _check_probability(owner: str, name: str, p: Any) -> None:
-    if not isinstance(p, numbers.Real) or not 0 <= p <= 1:
+    if not isinstance(p, numbers.Real) or not 0 <= float(p) <= 1:
         raise ValueError(f"{owner}: {name} is a probability, 0 to 1, not {p!r}")
 
 

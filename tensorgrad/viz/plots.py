@@ -1,4 +1,4 @@
-"""Plots of training and of gradients through time, with matplotlib.
+"""Plots of training, of gradients through time, and of where attention looks, with matplotlib.
 
 Every function returns a matplotlib Figure, or draws into axes it is given and returns theirs. pyplot takes no
 part: save a figure with its `savefig`, or let a notebook show it.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PlotError", "gradient_flow", "hidden_states", "loss_curve"]
+__all__ = ["PlotError", "alignment", "gradient_flow", "hidden_states", "loss_curve"]
 
 _NORM = r"$\|\partial L \,/\, \partial h_t\|$"
 _HOW_TO_FLOW = """gradient_flow: give it the norm of the gradient at each timestep, computed beforehand:
@@ -135,7 +135,7 @@ def hidden_states(hs: npt.ArrayLike, tokens: Sequence[Any] | None = None, ax: Ax
         >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
         ['h', 'e', 'l', 'l', 'o']
     """
-    values = _numbers("hidden_states", hs, 2)
+    values = _numbers("hidden_states", hs, 2, "time and hidden units")
     T, H = values.shape
     if tokens is not None and len(tokens) != T:
         raise ShapeError(f"hidden_states: {len(tokens)} tokens do not go with {T} timesteps")
@@ -161,12 +161,67 @@ def hidden_states(hs: npt.ArrayLike, tokens: Sequence[Any] | None = None, ax: Ax
     notes = _left_out("activations", values, "grey")
     look.dress(ax, "Hidden states over time", time, "hidden unit", notes, grid=False)
     if tokens is not None:
-        at = range(0, T, math.ceil(T / (6 * width)))
-        ax.set_xticks(at, labels=[look.visible(tokens[t]) for t in at], parse_math=False, fontsize=9)
-        for label in ax.get_xticklabels():
-            label.set_rotation(90 if len(label.get_text()) > 2 else 0)
+        _token_ticks(ax.xaxis, tokens, width)
     ax.figure.colorbar(image, ax=ax, label="activation", pad=0.02).outline.set_visible(False)
     return _figure_of(ax)
+
+
+def alignment(
+    weights: npt.ArrayLike,
+    source: Sequence[Any] | None = None,
+    target: Sequence[Any] | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Where attention looks: a row for each token written, the source to the right, darker for more.
+
+    Args:
+        weights: (T_out, T_in) numbers from 0 to 1, the share of each source token in what a target token saw.
+        source: T_in tokens that were read.
+        target: T_out tokens that were written.
+        ax: where to draw; a new figure by default.
+
+    Raises:
+        ShapeError: `weights` is empty or not 2-d, or the number of tokens is another.
+        PlotError: matplotlib is not installed.
+
+    Example:
+        >>> figure = alignment(np.eye(3)[::-1], "abc", "cba")
+        >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        ['c', 'b', 'a']
+    """
+    values = _numbers("alignment", weights, 2, "target and source")
+    T_out, T_in = values.shape
+    for name, tokens, T in (("source", source, T_in), ("target", target, T_out)):
+        if tokens is not None and len(tokens) != T:
+            raise ShapeError(f"alignment: {len(tokens)} {name} tokens do not go with weights {values.shape}")
+    look = _look()
+    width, height = (min(max(0.26 * T + 2, 4.0), 12.0) for T in (T_in, T_out))
+    if ax is None:
+        (ax,) = look.new_axes(width, height)
+    from matplotlib import colormaps
+
+    colors = colormaps["Blues"].with_extremes(bad=look.GREY)
+    shown = np.where(np.isfinite(values), values, np.nan)
+    image = ax.imshow(shown, cmap=colors, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    notes = _left_out("weights", values, "grey")
+    axes = ("source" if source is None else "source token", "target" if target is None else "target token")
+    look.dress(ax, "Alignment", *axes, notes, grid=False)
+    if source is not None:
+        _token_ticks(ax.xaxis, source, width)
+    if target is not None:
+        _token_ticks(ax.yaxis, target, height)
+    ax.figure.colorbar(image, ax=ax, label="weight", pad=0.02).outline.set_visible(False)
+    return _figure_of(ax)
+
+
+def _token_ticks(axis: Any, tokens: Sequence[Any], inches: float) -> None:
+    """Tokens along an axis, as many as there is room for; names lie along x where they are long."""
+    look = _look()
+    at = range(0, len(tokens), math.ceil(len(tokens) / (6 * inches)))
+    axis.set_ticks(at, labels=[look.visible(tokens[t]) for t in at], parse_math=False, fontsize=9)
+    if axis.axis_name == "x":
+        for label in axis.get_ticklabels():
+            label.set_rotation(90 if len(label.get_text()) > 2 else 0)
 
 
 def _look() -> Any:
@@ -186,11 +241,13 @@ def _figure_of(ax: Axes) -> Figure:
     return figure
 
 
-def _numbers(what: str, values: npt.ArrayLike, ndim: int) -> np.ndarray:
+def _numbers(what: str, values: npt.ArrayLike, ndim: int, axes: str = "") -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != ndim or not array.size:
-        axes = {1: "one axis", 2: "two axes, time and hidden units"}[ndim]
-        raise ShapeError(f"{what}: what to plot has {axes} and is not empty, but its shape is {array.shape}")
+        wanted = f"two axes, {axes}," if axes else "one axis"
+        raise ShapeError(
+            f"{what}: what to plot has {wanted} and is not empty, but its shape is {array.shape}"
+        )
     return array
 
 

@@ -127,7 +127,7 @@ class Leaky(nn.Module):
 
 def lengths(T: int, cell: Callable[..., Any]) -> Case:
     """Two sequences, one of which ends two timesteps before the other."""
-    roll = nn.unroll(cell, np.ones((T, 2, 2)), lengths=[T, T - 2])
+    roll = nn.unroll(cell, np.ones((T, 2, 2)), lengths=[T, max(T - 2, 1)])
     return Case(tg.sum(roll.outputs), roll)
 
 

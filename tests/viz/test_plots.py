@@ -146,16 +146,41 @@ def test_activations_that_are_not_finite_are_told() -> None:
     saved(plots.hidden_states([[np.nan]]))
 
 
+def test_alignment() -> None:
+    weights = np.array([[0.0, 0.25, 0.75], [1.0, 0.0, 0.0]])
+    figure = plots.alignment(weights, source=["a", "$x$", "<b>"], target="c ")
+    ax, bar = figure.axes
+    (image,) = ax.images
+    np.testing.assert_allclose(image.get_array(), weights)
+    # The first token written stands above the second, and the shades of two drawings can be compared.
+    assert ax.get_ylim() == (1.5, -0.5)
+    assert (image.norm.vmin, image.norm.vmax) == (0, 1)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "$x$", "<b>"]
+    assert [label.get_rotation() for label in ax.get_xticklabels()] == [0, 90, 90]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["c", "␣"]
+    assert (ax.get_xlabel(), ax.get_ylabel(), bar.get_ylabel()) == ("source token", "target token", "weight")
+    saved(figure)
+
+
+def test_alignment_without_tokens_and_with_gaps() -> None:
+    figure = plots.alignment([[np.nan, 1.0]])
+    assert told(figure.axes[0]) == ["1 of 2 weights not finite, grey"]
+    assert figure.axes[0].get_xlabel() == "source"
+    saved(figure)
+    assert len(plots.alignment(np.eye(300), "x" * 300, "y" * 300).axes[0].get_yticklabels()) < 80
+
+
 def test_into_given_axes() -> None:
     figure = Figure(figsize=(12, 3))
-    first, second, third = figure.subplots(1, 3)
+    first, second, third, fourth = figure.subplots(1, 4)
     assert plots.loss_curve([2.0, 1.0], ax=first) is figure
     assert plots.gradient_flow([1.0, 2.0], ax=second) is figure
     assert plots.hidden_states(np.zeros((3, 2)), ax=third) is figure
     assert second.get_yscale() == "linear"
     plots.gradient_flow([1.0, 2.0], log=True, ax=second)
     assert second.get_yscale() == "log"
-    assert len(figure.axes) == 4
+    assert plots.alignment(np.eye(2), ax=fourth) is figure
+    assert len(figure.axes) == 6
 
 
 @pytest.mark.parametrize(
@@ -170,6 +195,9 @@ def test_into_given_axes() -> None:
         (lambda: plots.hidden_states(np.zeros(3)), "two axes, time and hidden units"),
         (lambda: plots.hidden_states(np.zeros((0, 3))), r"its shape is \(0, 3\)"),
         (lambda: plots.hidden_states(np.zeros((2, 3)), tokens="abc"), "3 tokens do not go with 2 timesteps"),
+        (lambda: plots.alignment(np.zeros((2, 3, 4))), r"two axes, target and source, .* \(2, 3, 4\)"),
+        (lambda: plots.alignment(np.zeros((2, 3)), "ab"), r"2 source tokens do not go with weights \(2, 3\)"),
+        (lambda: plots.alignment(np.zeros((2, 3)), "abc", "c"), "1 target tokens do not go"),
     ],
 )
 def test_what_cannot_be_plotted(call: Any, sentence: str) -> None:
