@@ -24,11 +24,17 @@ from tensorgrad.errors import CheckpointError, TensorgradError, UserError
 from tensorgrad.io import Checkpoint, check_names, load_checkpoint, rng_state, save_checkpoint, set_rng_state
 from tensorgrad.models.language import LanguageModel
 from tensorgrad.nn import detach
-from tensorgrad.optim import Adam, clip_grad_norm, exponential
+from tensorgrad.optim import Adam, clip_grad_norm, cosine, exponential, warmup
 from tensorgrad.recording import no_grad
 from tensorgrad.tensor import Tensor
 
-__all__ = ["DivergedError", "Settings", "Step", "Trainer", "fitting_sizes"]
+__all__ = ["SCHEDULES", "DivergedError", "Settings", "Step", "Trainer", "fitting_sizes"]
+
+SCHEDULES = ("exponential", "cosine")
+"""How the learning rate may fall."""
+
+# Of the learning rate, what a cosine leaves at the last step.
+_FLOOR = 0.05
 
 # A healthy loss starts near ln V, what guessing costs, and falls. So many times that is no learning any more.
 _DIVERGED = 10
@@ -49,7 +55,10 @@ class Settings:
         batch: B, streams of text read side by side.
         window: T, timesteps that one gradient reaches back over.
         lr: Adam's learning rate in the first pass over the text.
-        decay: what the learning rate is multiplied by after each pass.
+        decay: what the learning rate is multiplied by after each pass, where the schedule is "exponential".
+        schedule: how the learning rate falls: "exponential", by `decay` after each pass, or "cosine", step by
+            step along half a cosine to a twentieth at the last one.
+        warmup: steps over which the learning rate first rises evenly from nothing; 0 for none.
         clip: the norm that all gradients together are scaled down to; 0 leaves them as they are.
         valid_fraction: how much of the text, at its end, is held out and evaluated on after each pass.
         epochs: passes over the text; ignored where `steps` is given.
@@ -68,6 +77,8 @@ class Settings:
     window: int = 50
     lr: float = 2e-3
     decay: float = 0.9
+    schedule: str = "exponential"
+    warmup: int = 0
     clip: float = 5.0
     valid_fraction: float = 0.1
     epochs: int = 10
@@ -82,6 +93,12 @@ class Settings:
         ):
             if type(value) is not int or value < 1:
                 raise UserError(f"the {name} must be a whole number from 1 up, not {value!r}")
+        if type(self.warmup) is not int or self.warmup < 0:
+            raise UserError(
+                f"the number of steps to warm up must be a whole number from 0 up, not {self.warmup!r}"
+            )
+        if self.schedule not in SCHEDULES:
+            raise UserError(f"the schedule must be {' or '.join(SCHEDULES)}, not {self.schedule!r}")
         for name, number in (("learning rate", self.lr), ("decay of the learning rate", self.decay)):
             if not 0 < number < math.inf:
                 raise UserError(f"the {name} must be a number above 0, not {number}")
@@ -94,21 +111,27 @@ class Settings:
 
 
 def fitting_sizes(
-    characters: int, batch: int | None = None, window: int | None = None, least: int = 20
+    characters: int,
+    batch: int | None = None,
+    window: int | None = None,
+    least: int = 20,
+    most: Settings | None = None,
 ) -> tuple[int, int]:
     """Batch and window with which a pass over a text takes enough steps to learn something.
 
     Args:
         characters: how many there are to train on.
-        batch: B where it is given; otherwise 50, or less for a short text.
-        window: T where it is given; otherwise 50, or less where even 8 streams would be too short for that.
+        batch: B where it is given; otherwise that of `most`, or less for a short text.
+        window: T where it is given; otherwise that of `most`, or less where even 8 streams would be too
+            short.
         least: steps that a pass should take, where the text is long enough.
+        most: has the batch and window for a long text; by default 50 and 50.
 
     Example:
         >>> fitting_sizes(1_000_000), fitting_sizes(20_000), fitting_sizes(3_600)
         ((50, 50), (19, 50), (8, 22))
     """
-    most = Settings()
+    most = most or Settings()
     # The last character is only predicted.
     inputs = max(characters - 1, 1)
     per_step = inputs // least
@@ -199,7 +222,6 @@ class Trainer:
         self.training_characters = len(train)
         self.total = self.settings.steps or self.settings.epochs * self._windows.per_pass
         self._optimiser = Adam(model.parameters(), self.settings.lr)
-        self._decay = exponential(self.settings.decay)
         self._state = model.initial_state(self.settings.batch)
         self._rng = np.random.default_rng(seed)
         self._crc32 = zlib.crc32(text.encode("utf-8", "surrogatepass"))
@@ -249,7 +271,7 @@ class Trainer:
         """
         began = time.perf_counter()
         epoch = self.steps // self._windows.per_pass
-        self._optimiser.lr = self.settings.lr * self._decay(epoch)
+        self._optimiser.lr = self.settings.lr * self._rate(epoch)
         here = self._windows.state()
         try:
             xs, ys, reset = next(self._windows)
@@ -269,6 +291,15 @@ class Trainer:
             self.validation = self.model.evaluate(self._held_out)
         shown = self.validation if pass_ended else None
         return Step(self.steps, epoch + 1, loss, norm, self._optimiser.lr, xs.size, seconds, shown)
+
+    def _rate(self, epoch: int) -> float:
+        """The share of the learning rate that the next step takes."""
+        settings = self.settings
+        if settings.schedule == "exponential":
+            rising = min((self.steps + 1) / max(settings.warmup, 1), 1.0)
+            return rising * exponential(settings.decay)(epoch)
+        falling = cosine(max(self.total - settings.warmup, 1), _FLOOR)
+        return (warmup(settings.warmup, falling) if settings.warmup else falling)(self.steps)
 
     def _learn(self, xs: np.ndarray, ys: np.ndarray, state: Any) -> tuple[float, float]:
         """Take one step from `state`; returns the loss and the norm of the gradient before clipping."""

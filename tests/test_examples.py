@@ -131,3 +131,13 @@ def test_attention_reversal(run: Run, tmp_path: Path) -> None:
     said = re.findall(r"^(\w+), step 1: [\d.]+ nats, [\d.]+% reversed exactly$", out, re.MULTILINE)
     assert said == ["plain", "dot"]
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_train_transformer(run: Run, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("to be or not to be, that is the question\n" * 60, encoding="utf-8")
+    out = run("train_transformer.py", str(text), "--steps", "60", "--size", "16", "--context", "16")
+    assert re.search(r"^step 60: [\d.]+ nats per character, gradient norm [\d.]+$", out, re.MULTILINE)
+    assert len(out) > 400
+    options = ("--layers", "2", "--positions", "sinusoidal", "--size", "8")
+    assert run("train_transformer.py", str(text), "--steps", "2", *options).startswith("step 2: ")

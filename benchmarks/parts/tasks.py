@@ -76,6 +76,20 @@ TASKS = [
     ),
     *(
         Task(
+            f"transformer-{hidden}",
+            f"transformer, validation nats less those of an rnn H={hidden} of more weights",
+            0.0,
+            "text:TransformerAgainstRNN",
+            {"hidden": hidden, **sizes, "seed": 0},
+            text=True,
+        )
+        for hidden, sizes in (
+            (128, {"d_model": 48, "layers": 1, "lr": 3e-2}),
+            (256, {"d_model": 60, "layers": 2, "lr": 2e-2}),
+        )
+    ),
+    *(
+        Task(
             f"follow-{cell}",
             f"{cell}, 200 steps beside PyTorch, largest difference of losses",
             1e-8,
@@ -100,7 +114,7 @@ TASKS = [
         "lru, copy memory at lag 50, share of symbols wrong",
         0.01,
         "recurrent:CopyMemory",
-        {"cell": "lru", "lag": 50, "steps": 600, "lr": 3e-3, "seed": 0},
+        {"cell": "lru", "lag": 50, "steps": 1000, "lr": 3e-3, "seed": 0},
     ),
     *(
         Task(

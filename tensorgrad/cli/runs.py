@@ -316,7 +316,7 @@ def describe(trainer: Trainer, text: str) -> Iterator[str]:
         )
     settings = trainer.settings
     passes = (trainer.total - 1) // trainer.steps_per_epoch
-    if settings.decay**passes < 0.01:
+    if settings.schedule == "exponential" and settings.decay**passes < 0.01:
         # With this decay the last pass has a tenth of the rate. Rounded up, it has more.
         gentle = math.ceil(1e4 * 0.1 ** (1 / passes)) / 1e4
         yield (

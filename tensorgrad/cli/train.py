@@ -29,7 +29,21 @@ _OF = {
 }
 # Of the options, those that a resumed run may be given anew; the others are in its checkpoint.
 _FREE = {"out", "resume", "epochs", "steps", "save_every", "sample_every", "threads"}
-_DEFAULTS = Settings()
+# What each kind of model learns well with.
+_RECIPES = {
+    "recurrent": Settings(),
+    "transformer": Settings(batch=78, window=32, lr=2e-2, clip=1.0, schedule="cosine", warmup=100),
+}
+_HIDDEN = {"recurrent": 128, "transformer": 48}
+
+
+def _defaults(name: str) -> str:
+    """The default of an option, by kind of model, for the help."""
+    recurrent, transformer = (getattr(recipe, name) for recipe in _RECIPES.values())
+    same = recurrent == transformer
+    return str(recurrent) if same else f"{recurrent}, transformer {transformer}"
+
+
 _OUT = Path("tensorgrad-run")
 
 
@@ -45,8 +59,12 @@ def train(
     ] = "recurrent",
     cell: Annotated[str, typer.Option(help=f"The recurrent cell: {', '.join(CELLS)}.")] = "rnn",
     hidden: Annotated[
-        int, typer.Option(help="Hidden units of each layer; of a transformer, features of each place.")
-    ] = 128,
+        int | None,
+        typer.Option(
+            help="Hidden units of each layer; of a transformer, features of each place.",
+            show_default="128, transformer 48",
+        ),
+    ] = None,
     layers: Annotated[int, typer.Option(help="Layers on one another.")] = 1,
     cell_option: Annotated[
         list[str] | None,
@@ -70,31 +88,54 @@ def train(
         int | None,
         typer.Option(
             help="Streams of text read side by side.",
-            show_default=f"{_DEFAULTS.batch}, fewer for a short text",
+            show_default=f"{_defaults('batch')}; fewer for a short text",
         ),
     ] = None,
     window: Annotated[
         int | None,
         typer.Option(
             help="Timesteps the gradient reaches back over; of a transformer, all that it sees.",
-            show_default=f"{_DEFAULTS.window}, fewer for a very short text",
+            show_default=f"{_defaults('window')}; fewer for a very short text",
         ),
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(help="Passes over the text, altogether.", show_default=str(_DEFAULTS.epochs)),
+        typer.Option(help="Passes over the text, altogether.", show_default=_defaults("epochs")),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps, altogether, in place of --epochs.")] = None,
-    lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = _DEFAULTS.lr,
+    lr: Annotated[
+        float | None, typer.Option(help="Adam's learning rate.", show_default=_defaults("lr"))
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="How the learning rate falls: exponential, after each pass, or cosine, step by step.",
+            show_default=_defaults("schedule"),
+        ),
+    ] = None,
     decay: Annotated[
-        float, typer.Option(help="Multiplies the learning rate after each pass.")
-    ] = _DEFAULTS.decay,
+        float | None,
+        typer.Option(
+            help="Multiplies an exponential learning rate after each pass.", show_default=_defaults("decay")
+        ),
+    ] = None,
+    warmup: Annotated[
+        int | None,
+        typer.Option(help="Steps over which the learning rate rises.", show_default=_defaults("warmup")),
+    ] = None,
     clip: Annotated[
-        float, typer.Option(help="Norm that the gradient is clipped to; 0 for no clipping.")
-    ] = _DEFAULTS.clip,
+        float | None,
+        typer.Option(
+            help="Norm that the gradient is clipped to; 0 for no clipping.", show_default=_defaults("clip")
+        ),
+    ] = None,
     valid_fraction: Annotated[
-        float, typer.Option(help="Part of the text, at its end, held out to evaluate on.")
-    ] = _DEFAULTS.valid_fraction,
+        float | None,
+        typer.Option(
+            help="Part of the text, at its end, held out to evaluate on.",
+            show_default=_defaults("valid_fraction"),
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="For the first weights and the samples.")] = 0,
     dtype: Annotated[Literal["float32", "float64"], typer.Option(help="Precision.")] = "float32",
     save_every: Annotated[int, typer.Option(help="Steps from one checkpoint to the next.")] = 500,
@@ -133,16 +174,22 @@ def train(
                         "are asked for; ask for more with --steps or --epochs"
                     )
             else:
-                settings = Settings(
-                    batch=_DEFAULTS.batch if batch is None else batch,
-                    window=_DEFAULTS.window if window is None else window,
-                    lr=lr,
-                    decay=decay,
-                    clip=clip,
-                    valid_fraction=valid_fraction,
-                    epochs=_DEFAULTS.epochs if epochs is None else epochs,
-                    steps=steps,
+                given = {
+                    "batch": batch,
+                    "window": window,
+                    "lr": lr,
+                    "schedule": schedule,
+                    "decay": decay,
+                    "warmup": warmup,
+                    "clip": clip,
+                    "valid_fraction": valid_fraction,
+                    "epochs": epochs,
+                    "steps": steps,
+                }
+                settings = dataclasses.replace(
+                    _RECIPES[model], **{name: value for name, value in given.items() if value is not None}
                 )
+                hidden = _HIDDEN[model] if hidden is None else hidden
                 fitted = _fitted(settings, text, batch, window)
                 if fitted != settings:
                     settings = fitted
@@ -204,7 +251,7 @@ def _option(text: str) -> tuple[str, Any]:
 def _fitted(settings: Settings, text: str, batch: int | None, window: int | None) -> Settings:
     """The settings with a batch and a window that fit the text, where they were not given."""
     trained_on = int(len(text) * (1 - settings.valid_fraction))
-    B, T = fitting_sizes(trained_on, batch, window)
+    B, T = fitting_sizes(trained_on, batch, window, most=settings)
     if trained_on <= B * T:
         fits = "--batch {} --window {}".format(*fitting_sizes(max(trained_on, 2)))
         raise UserError(

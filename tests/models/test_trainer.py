@@ -365,3 +365,24 @@ def test_texts_that_do_not_fit() -> None:
         make(Settings(batch=1, window=1, valid_fraction=0.04), text="abababababababababababab")
     with pytest.raises(UserError, match="'z' at position 0 is unknown"):
         Trainer(CharLM(Vocabulary("ab")), "zab", SMALL)
+
+
+def rates(**options: Any) -> list[float]:
+    """The learning rate of every step of a short run of five passes."""
+    model = CharLM(Vocabulary(TEXT), hidden=4, seed=0)
+    settings = Settings(batch=4, window=8, lr=1.0, clip=1e-6, valid_fraction=0, **options)
+    return [step.lr for step in Trainer(model, TEXT, settings).run()]
+
+
+def test_the_learning_rate_warms_up_and_falls_along_a_cosine() -> None:
+    lrs = rates(steps=30, warmup=10, schedule="cosine")
+    np.testing.assert_allclose(lrs[:10], np.arange(1, 11) / 10)
+    expected = 0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * np.arange(20) / 20))
+    np.testing.assert_allclose(lrs[10:], expected)
+    np.testing.assert_allclose(rates(steps=5, schedule="cosine")[0], 1)
+
+
+def test_the_learning_rate_warms_up_and_falls_after_each_pass() -> None:
+    lrs = rates(epochs=3, warmup=4, decay=0.5)
+    np.testing.assert_allclose(lrs[:5], [0.25, 0.5, 0.75, 1, 1])
+    assert sorted(set(lrs[4:]), reverse=True) == [1, 0.5, 0.25]
