@@ -14,6 +14,7 @@ from tensorgrad.errors import DtypeError, ShapeError
 from tensorgrad.graph import Operand
 from tensorgrad.op import primitive
 from tensorgrad.ops import (
+    clip,
     exp,
     expand_dims,
     less,
@@ -345,11 +346,13 @@ _GELU_D = 0.044715 * _GELU_C
 
 
 def _gelu_tanh(x: Any) -> Any:
+    # Beyond +-20 it is +-1 to the last digit, and the cube of x could overflow.
+    x = clip(x, -20.0, 20.0)
     return tanh(x * (_GELU_C + _GELU_D * (x * x)))
 
 
 def _gelu_vjp(g: Any, ans: Any, x: Any) -> Any:
-    t = _gelu_tanh(x)
+    t, x = _gelu_tanh(x), clip(x, -20.0, 20.0)
     slope = _GELU_C + 3 * _GELU_D * (x * x)
     return g * (0.5 * (1 + t + x * ((1 - t * t) * slope)))
 
@@ -415,5 +418,5 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, seed: Seed = None) ->
     if not training or p == 0:
         return x
     keep = draw(as_generator(seed), lambda rng: rng.random(x.shape) >= p)
-    scale = 0.0 if p == 1 else 1 / (1 - p)
+    scale = 0.0 if p == 1 else 1 / (1 - float(p))
     return where(keep, x, 0) * scale

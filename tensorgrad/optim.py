@@ -278,7 +278,7 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     # Squares are summed in float64: in float32 an exploding gradient would overflow before it is clipped.
     norm = math.sqrt(sum(float(np.square(p.grad, dtype=np.float64).sum()) for p in owners))
     factor = max_norm / (norm + 1e-6)
-    if 0 < factor < 1:
+    if factor < 1 and norm < math.inf:
         for p in owners:
             p.grad = p.grad * p.grad.dtype.type(factor)
     return norm

@@ -189,7 +189,7 @@ class DotProductAttention(_Attention):
         if not general and query_size != memory_size:
             raise ShapeError(
                 f"DotProductAttention: a product of a query of size {query_size} and a memory of size "
-                f"{memory_size} needs a matrix between them; give general=True"
+                f"{memory_size} needs a matrix between them; give both sizes and general=True"
             )
         self.W_a = _between(query_size, memory_size, seed, dtype) if general else None
 

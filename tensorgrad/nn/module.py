@@ -159,6 +159,11 @@ class Module:
             for name, p in mine.items()
             if name in state and np.shape(state[name]) != p.shape
         ]
+        first: dict[int, str] = {}
+        for name, p in mine.items():
+            other = first.setdefault(id(p), name)
+            if name in state and other in state and not np.array_equal(state[name], state[other]):
+                problems.append(f"{other!r} and {name!r} are one parameter here, but different ones there")
         if problems:
             raise ShapeError(f"these weights are not of this {type(self).__name__}: " + "; ".join(problems))
         arrays = {name: np.array(state[name], dtype=p.dtype) for name, p in mine.items()}
@@ -220,6 +225,8 @@ def _replaced(value: Any, new: Mapping[int, Any]) -> Any:
         return twin
     if isinstance(value, dict):
         return {key: _replaced(member, new) for key, member in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_replaced(member, new) for member in value))
     if type(value) in (list, tuple):
         return type(value)(_replaced(member, new) for member in value)
     return value

@@ -107,7 +107,7 @@ class Recurrent(Module):
         self.dropout = dropout
         self.variational = variational
         self.recurrent_dropout = recurrent_dropout
-        self.zoneout = zoneout
+        self.zoneout = tree.map(float, zoneout)
         self.rng = as_generator(seed)
         directions = ("", "_reverse") if bidirectional else ("",)
         self.cells: dict[str, Any] = {}
@@ -137,7 +137,12 @@ class Recurrent(Module):
                 f"{owner}: a {type(cell).__name__} carries h itself from step to step, so recurrent_dropout "
                 "would scale it up again at every step, without bound; use zoneout"
             )
-        if not isinstance(self.zoneout, numbers.Real):
+        if getattr(cell, "scaled_state", False) and any(self._rates(cell)[1:]):
+            raise ValueError(
+                f"{owner}: a {type(cell).__name__} keeps the parts of its state relative to one another, so "
+                "zoneout must not mix them; give the first part a rate and the others 0"
+            )
+        if not isinstance(self.zoneout, float):
             rates = tree.leaves(self.zoneout)
             parts = tree.leaves(cell.initial_state(np.zeros(cell.input_size)))
             if len(rates) != len(parts):
@@ -145,6 +150,11 @@ class Recurrent(Module):
                     f"{owner}: zoneout has {len(rates)} rates, but the state of the cell has {len(parts)} "
                     "parts"
                 )
+
+    def _rates(self, cell: Any) -> list[float]:
+        """The rate of zoneout of each part of a cell's state."""
+        parts = tree.leaves(cell.initial_state(np.zeros(cell.input_size)))
+        return [self.zoneout] * len(parts) if isinstance(self.zoneout, float) else tree.leaves(self.zoneout)
 
     def members(self) -> Iterable[tuple[str, Any]]:
         """As attributes, but the parameters of a cell follow PyTorch: weight_ih_l0, weight_ih_l0_reverse."""
@@ -260,7 +270,10 @@ class Recurrent(Module):
         if self.training and self.recurrent_dropout:
             h = tree.leaves(state)[0]
             cell = _dropping(
-                cell, F.dropout(np.ones(h.shape, h.dtype), self.recurrent_dropout, True, self.rng)
+                cell,
+                F.dropout(
+                    np.ones(np.shape(h), getattr(h, "dtype", float)), self.recurrent_dropout, True, self.rng
+                ),
             )
         if any(tree.leaves(self.zoneout)):
             cell = _zoning_out(cell, self.zoneout, self.training, self.rng)
@@ -307,7 +320,7 @@ def _zoning_out(cell: Cell, zoneout: Any, training: bool, rng: np.random.Generat
     def step(x: Any, state: Any) -> tuple[Any, Any]:
         output, after = cell(x, state)
         leaves, structure = tree.flatten(after)
-        rates = [zoneout] * len(leaves) if isinstance(zoneout, numbers.Real) else tree.leaves(zoneout)
+        rates = [zoneout] * len(leaves) if isinstance(zoneout, float) else tree.leaves(zoneout)
         kept = [mixed(*part) for part in zip(leaves, tree.leaves(state), rates, strict=True)]
         for new, old in zip(kept, leaves, strict=True):
             if getattr(old, "name", None):
@@ -325,6 +338,16 @@ def _zoning_out(cell: Cell, zoneout: Any, training: bool, rng: np.random.Generat
 class _PyTorchLayers(Recurrent):
     """The state as PyTorch has it: each part of it stacked over layers and directions, (L, B, H)."""
 
+    def __init__(
+        self, make_cell: Callable[[int], Any], input_size: int, num_layers: int, **options: Any
+    ) -> None:
+        if "batch_first" in options:
+            raise TypeError(
+                f"{type(self).__name__}: there is no batch_first; sequences are (T, B, D): swap the first "
+                "two axes of the input and of the outputs"
+            )
+        super().__init__(make_cell, input_size, num_layers, **options)
+
     def initial_state(self, x: Any) -> Any:
         """The state before the first step, for an input (B, D) or (D,): each part (L, B, H) or (L, H)."""
         return self._join(list(super().initial_state(x)))
@@ -335,15 +358,18 @@ class _PyTorchLayers(Recurrent):
         sample = next(iter(self.cells.values()))
         form = sample.initial_state(x)
         L = len(self.cells)
-        parts, structure = tree.flatten(state)
         shapes = [(L, *part.shape) for part in tree.leaves(form)]
+        # A list of the parts will do for a tuple, as in PyTorch.
+        state = tuple(state) if isinstance(state, list) and isinstance(form, tuple) else state
+        parts, structure = tree.flatten(state)
         same = tree.same_structure(structure, tree.flatten(form)[1])
         if not same or [np.shape(part) for part in parts] != shapes:
             what = "a tuple (h, c) of two Tensors" if len(shapes) > 1 else "one Tensor"
             found = [np.shape(part) for part in parts]
+            kind = "" if same else f"a {type(state).__name__} of "
             raise ShapeError(
                 f"{type(self).__name__}: the state is {what} of shape {shapes[0]}, along axis 0 one for each "
-                f"of {', '.join(self.cells)}, but its shape is {found[0] if len(found) == 1 else found}"
+                f"of {', '.join(self.cells)}, not {kind}{found[0] if len(found) == 1 else found}"
             )
         return [tree.map(lambda part, k=k: getitem(part, k), state) for k in range(L)]
 
@@ -451,7 +477,7 @@ def truncated(
 
     Each window starts from the state after the one before, cut off from its history, so a gradient reaches
     back to the start of its window and no further. Call `backward` on a window's loss before the next one is
-    asked for, and no more than one window is in memory.
+    asked for; a window that you still have a name for stays in memory until then.
 
     xs: (T, B, ...); the last window has what is left. state, lengths: as for `nn.unroll`.
     Raises ValueError for a window under 1 and for layers in two directions, and what `nn.unroll` raises.
@@ -462,9 +488,11 @@ def truncated(
     >>> [len(roll) for roll in truncated(nn.RNNCell(2, 3, seed=0), np.ones((8, 1, 2)), window=3)]
     [3, 3, 2]
     """
-    if type(window) is not int or window < 1:
+    if not isinstance(window, numbers.Integral) or isinstance(window, bool) or window < 1:
         raise ValueError(f"truncated: the window is a number of timesteps from 1 up, not {window!r}")
     xs = xs if isinstance(xs, Tensor) else Tensor(np.array(xs))
+    if not xs.ndim or not len(xs):
+        raise ShapeError(f"truncated: a sequence needs at least one timestep, but xs has shape {xs.shape}")
     if not isinstance(network, Recurrent):
         alive = None if lengths is None else alive_steps(lengths, xs)
         return _windows(partial(unroll_alive, network), xs, window, state, alive)
@@ -481,5 +509,7 @@ def _windows(
     for start in range(0, len(xs), window):
         now = slice(start, start + window)
         roll = run(xs[now], state, None if alive is None else alive[now])
-        yield roll
         state = detach(roll.state)
+        yield roll
+        # Or this window would stay in memory while the next one is made.
+        del roll

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,31 @@ class Unrolled:
 
     state: the state after the last step, a tree like the initial one.
     steps: for each timestep a dict of the tensors that the cell labelled, with "x" and "output".
+    states: in the order of the run, the state before the first step (None where the cell made it) and the one
+        after each: T + 1 trees. Empty where steps were checkpointed, which leaves no such tensors, and for
+        layers, whose states are those of each of `layers`.
+    reverse: whether the run went from the last timestep to the first.
+    alive: (T, B) booleans, which sequences still ran; None without lengths.
+    scope: in which the run was made; its operations are in "<scope>/t=0", "<scope>/t=1", ...
     """
 
-    def __init__(self, outputs: list[Any], state: Any, steps: list[dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        outputs: list[Any],
+        state: Any,
+        steps: list[dict[str, Any]],
+        states: Sequence[Any] = (),
+        reverse: bool = False,
+        alive: np.ndarray | None = None,
+    ) -> None:
         self._each = outputs
         self._stacked: Any = None
         self.state = state
         self.steps = steps
+        self.states = states
+        self.reverse = reverse
+        self.alive = alive
+        self.scope = context().scope
 
     @property
     def outputs(self) -> Any:
@@ -96,26 +115,32 @@ def unroll_alive(
     if alive is not None:
         # NaN or ids out of range in the padding would otherwise reach the gradients, or stop the cell.
         xs = where(alive.reshape(alive.shape + (1,) * (xs.ndim - 2)), xs, 0)
+        # What has not begun yet, going backwards, waits at the start.
         if state is None and hasattr(cell, "initial_state"):
-            # What has not begun yet, going backwards, stays at the cell's own start.
             state = cell.initial_state(xs[0])
+        if state is None and reverse and not alive.all():
+            raise ShapeError(
+                "unroll: backwards, a shorter sequence waits at the initial state, which this cell does not "
+                "tell; give a state"
+            )
     run = _Run(cell, alive)
     outputs: list[Any] = [None] * T
     steps: list[dict[str, Any]] = [{} for _ in range(T)]
+    states: list[Any] = []
     times = list(reversed(range(T))) if reverse else list(range(T))
     with collector_paused():
         for start in range(0, T, piece):
             now = times[start : start + piece]
-            inputs = [xs[t] if xs.requires_grad else Tensor(xs._value[t]) for t in now]
             if checkpoint is None:
-                made, state = run(now, inputs, state, steps)
+                states.append(state)
+                made, state = run(now, xs, state, steps, states)
             else:
-                made, state = transforms.checkpoint(run, now, inputs, state)
+                made, state = transforms.checkpoint(run, now, xs, state)
             for t, output in zip(now, made, strict=True):
                 outputs[t] = output
                 if isinstance(output, Tensor):
                     _name(steps[t], "output", output)
-    return Unrolled(outputs, state, steps)
+    return Unrolled(outputs, state, steps, states, reverse, alive)
 
 
 def detach(state: Any) -> Any:
@@ -137,14 +162,20 @@ class _Run:
         self.alive = alive
 
     def __call__(
-        self, times: list[int], inputs: list[Tensor], state: Any, steps: list[dict[str, Any]] | None = None
+        self,
+        times: list[int],
+        xs: Tensor,
+        state: Any,
+        steps: list[dict[str, Any]] | None = None,
+        states: list[Any] | None = None,
     ) -> tuple[list[Any], Any]:
         outer = context().scope
         outputs = []
         with configure():
-            for t, x in zip(times, inputs, strict=True):
+            for t in times:
                 labels: dict[str, Any] = {} if steps is None else steps[t]
                 change_context(scope=f"{outer}/t={t}" if outer else f"t={t}", labels=labels)
+                x = xs[t] if xs.requires_grad else Tensor(xs._value[t])
                 _name(labels, "x", x)
                 pair = self.cell(x, state)
                 if not isinstance(pair, tuple) or len(pair) != 2:
@@ -157,6 +188,8 @@ class _Run:
                     output, after = _masked(self.alive[t], output, after, state, labels)
                 state = after
                 _name_state(labels, state)
+                if states is not None:
+                    states.append(state)
                 outputs.append(output)
         return outputs, state
 
@@ -167,11 +200,11 @@ def _piece(checkpoint: int | str | None, T: int) -> int:
         return T
     if checkpoint == "sqrt":
         return math.isqrt(T - 1) + 1
-    if type(checkpoint) is not int or checkpoint < 1:
+    if not isinstance(checkpoint, Integral) or isinstance(checkpoint, bool) or checkpoint < 1:
         raise ValueError(
             f"unroll: checkpoint is a number of timesteps from 1 up, or 'sqrt', not {checkpoint!r}"
         )
-    return checkpoint
+    return int(checkpoint)
 
 
 def _name(labels: dict[str, Any], name: str, x: Tensor) -> None:

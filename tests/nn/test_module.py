@@ -137,3 +137,24 @@ def test_what_would_be_forgotten_by_training_is_refused():
     net.mask = tg.tensor([1.0])
     assert net.scale.name == "scale"
     assert net.first.weight.name == "weight"
+
+
+def test_evaluating_gives_every_module_its_mode_back():
+    net = Net()
+    modules = [module for _, module in net.named_modules()]
+    modules[-1].training = False
+    before = [module.training for module in modules]
+    with net.evaluating():
+        assert not any(module.training for module in modules)
+    assert [module.training for module in modules] == before
+
+
+def test_two_arrays_for_one_shared_parameter_are_refused():
+    class Tied(nn.Module):
+        def __init__(self):
+            self.a = self.b = nn.Parameter([1.0, 2.0])
+
+    tied = Tied()
+    with pytest.raises(tg.ShapeError, match="'a' and 'b' are one parameter here, but different ones there"):
+        tied.load_state_dict({"a": np.zeros(2), "b": np.ones(2)})
+    assert tied.a.numpy().tolist() == [1, 2]

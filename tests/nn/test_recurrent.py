@@ -395,21 +395,17 @@ def test_a_learned_initial_state_is_trained():
 @pytest.mark.parametrize("name", list(nn.CELLS))
 def test_recurrent_dropout_bounds_the_state_or_is_refused(name):
     """Zeroing at every step scales the rest up at every step: too much where h is its own memory."""
-
-    def make():
-        return nn.Recurrent(
-            lambda D: nn.make_cell(name, D, 8, seed=0),
-            3,
-            recurrent_dropout=0.5,
-            zoneout=np.float32(0),
-            seed=0,
-        )
-
-    if nn.CELLS[name].carries_h:
-        with pytest.raises(ValueError, match=f"{nn.CELLS[name].__name__} carries h itself .* use zoneout"):
-            make()
+    cell = nn.make_cell(name, 3, 8, seed=0)
+    if cell.carries_h:
+        with pytest.raises(ValueError, match=f"{type(cell).__name__} carries h itself .* use zoneout"):
+            nn.Recurrent(lambda D: cell, 3, recurrent_dropout=0.5)
     else:
-        assert np.abs(make()(normal(200, 2, 3))[0].numpy()).max() <= 1
+        net = nn.Recurrent(lambda D: cell, 3, recurrent_dropout=0.5, zoneout=np.float32(0), seed=0)
+        assert np.abs(net(normal(200, 2, 3))[0].numpy()).max() <= 1
+    with pytest.raises(ValueError, match="carries h itself"):
+        nn.Recurrent(
+            lambda D: nn.RNNCell(D, 8, nonlinearity="relu", recurrent="identity"), 3, recurrent_dropout=0.5
+        )
 
 
 def test_probabilities_and_sizes_out_of_range():
@@ -485,7 +481,9 @@ def test_checkpointing_over_time_gives_the_same_bits(name, piece, reverse, padde
     results = []
     for checkpoint in (None, piece):
         options = {"dropout": 0.2, "zoneout": 0.1, "learned_state": True}
-        if not nn.CELLS[name].carries_h:
+        if nn.CELLS[name].scaled_state:
+            options["zoneout"] = (0.1, 0, 0, 0)
+        if not nn.make_cell(name, 3, 4).carries_h:
             options["recurrent_dropout"] = 0.2
         net = nn.Recurrent(lambda D: nn.make_cell(name, D, 4, seed=1), 3, 2, seed=2, **options)
         xs = tg.tensor(normal(T, 3, 3), requires_grad=True)
@@ -532,8 +530,8 @@ def test_a_checkpoint_of_no_length_is_refused(checkpoint):
         ({"xs": np.ones((0, 2, 3))}, r"at least one timestep, not \(0, 2, 3\)"),
         ({"xs": np.ones(3)}, r"not \(3,\)"),
         ({"state": np.ones((2, 2, 4))}, r"a tuple \(h, c\) of two Tensors of shape \(2, 2, 4\)"),
-        ({"state": (np.ones((2, 3, 4)),) * 2}, r"l0, l1, but its shape is \[\(2, 3, 4\), \(2, 3, 4\)\]"),
-        ({"state": [np.ones((2, 2, 4))] * 2}, r"a tuple \(h, c\)"),
+        ({"state": (np.ones((2, 3, 4)),) * 2}, r"l0, l1, not \[\(2, 3, 4\), \(2, 3, 4\)\]"),
+        ({"state": {"h": np.ones((2, 2, 4))}}, r"a tuple \(h, c\) .* not a dict of \(2, 2, 4\)"),
         ({"lengths": [5, 6]}, r"lengths must lie in 1\.\.5, the number of timesteps, but lengths\[1\] is 6"),
         ({"lengths": [0, 5]}, r"lengths\[0\] is 0"),
         ({"lengths": [5]}, r"lengths must be 2 integers"),
@@ -630,3 +628,95 @@ def test_training_follows_pytorch(kind):
         their_adam.step()
         assert abs(loss.item() - their_loss.item()) < 1e-8
     assert loss.item() < 1.2
+
+
+def test_a_list_of_parts_will_do_for_a_state():
+    lstm, xs = nn.LSTM(3, 4, seed=0), np.ones((5, 2, 3))
+    h, c = state_for("LSTM", 1, 2, 4)
+    np.testing.assert_array_equal(lstm(xs, [h, c])[0].numpy(), lstm(xs, (h, c))[0].numpy())
+    with pytest.raises(tg.ShapeError, match=r"one Tensor of shape \(1, 2, 4\).* not a tuple of \(1, 2, 4\)"):
+        nn.GRU(3, 4)(xs, (h,))
+
+
+def test_zoneout_leaves_parts_together_that_mean_nothing_apart():
+    def make(zoneout):
+        return nn.Recurrent(lambda D: nn.SLSTMCell(D, 4, seed=0), 3, zoneout=zoneout, seed=0)
+
+    with pytest.raises(ValueError, match="SLSTMCell keeps the parts of its state relative to one another"):
+        make(0.5)
+    outputs, _ = make((0.5, 0, 0, 0))(20 * normal(50, 2, 3))
+    assert np.abs(outputs.numpy()).max() < 1
+
+
+@pytest.mark.parametrize("option", ["dropout", "recurrent_dropout", "zoneout"])
+def test_a_probability_of_numpy_s_does_not_widen_float32(option):
+    net = nn.LSTM(3, 4, 2, dtype=np.float32, seed=0, **{option: np.float64(0.25)})
+    xs = normal(5, 2, 3).astype(np.float32)
+    for mode in (True, False):
+        assert net.train(mode)(xs)[0].dtype == np.float32
+
+
+def test_backwards_a_shorter_sequence_needs_a_start():
+    def counting(x, h=None):
+        h = (np.ones(x.shape) if h is None else h) + x
+        return h, h
+
+    xs = np.ones((4, 2, 1))
+    assert nn.unroll(counting, xs, lengths=[4, 4], reverse=True).outputs.numpy()[0, 0] == 5
+    with pytest.raises(tg.ShapeError, match="waits at the initial state, which this cell does not tell"):
+        nn.unroll(counting, xs, lengths=[4, 2], reverse=True)
+
+
+def test_truncated_windows_keep_one_window_in_memory():
+    net = nn.LSTM(8, 16, seed=0)
+    xs = normal(300, 4, 8)
+
+    def peak(lengths_of_windows):
+        tracemalloc.start()
+        for roll in nn.truncated(net, xs[: sum(lengths_of_windows)], lengths_of_windows[0]):
+            (roll.outputs**2).sum().backward()
+            del roll
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak([10])
+    assert peak([100, 100, 100]) < 1.3 * peak([100])
+
+
+def test_pytorch_s_batch_first_is_answered():
+    with pytest.raises(TypeError, match="GRU: there is no batch_first; sequences are"):
+        nn.GRU(3, 4, batch_first=True)
+
+
+def test_an_empty_sequence_has_no_windows():
+    with pytest.raises(tg.ShapeError, match="truncated: a sequence needs at least one timestep"):
+        nn.truncated(nn.GRUCell(3, 4), np.ones((0, 2, 3)), 2)
+
+
+def test_each_sequence_has_its_own_mask_of_recurrent_dropout():
+    net = nn.RNN(3, 40, recurrent_dropout=0.5, seed=0)
+    xs = np.repeat(normal(3, 1, 3), 2, axis=1)
+    outputs, _ = net(xs)
+    assert not np.allclose(outputs.numpy()[1:, 0], outputs.numpy()[1:, 1])
+
+
+def test_a_learned_start_of_an_slstm_has_the_right_gradient():
+    """At zero its memory is empty: one-sided differences, since only there does a rule of its own hold."""
+    for forget in ("sigmoid", "exp"):
+        cell = nn.SLSTMCell(2, 3, forget=forget, seed=0)
+        xs = normal(3, 2, 2)
+
+        def value(h, c, n, m, cell=cell, xs=xs):
+            roll = nn.unroll(cell, xs, (h, c, n, m))
+            return (roll.outputs**2).sum()
+
+        start = [tg.tensor(np.zeros((2, 3)), requires_grad=True) for _ in range(4)]
+        grads = tg.grad(value(*start), start)
+        base = value(*start).item()
+        for k in (0, 1, 2):
+            for i in np.ndindex(2, 3):
+                moved = [np.zeros((2, 3)) for _ in range(4)]
+                moved[k][i] = 1e-7
+                slope = (value(*map(tg.tensor, moved)).item() - base) / 1e-7
+                np.testing.assert_allclose(grads[k][i], slope, rtol=1e-4, atol=1e-6)

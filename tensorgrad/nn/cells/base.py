@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,8 @@ class Cell(Module):
     state_names: tuple[str, ...] = ("h",)
     # Whether h reaches the next step by itself, and not through weights alone.
     carries_h = False
+    # Whether the parts of the state after the first mean something only together.
+    scaled_state = False
     weight_ih: Parameter
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -104,7 +107,12 @@ class Cell(Module):
         return kind(f"{type(self).__name__}{f' in scope {scope!r}' if scope else ''}: {what}")
 
     def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}"
+        chosen = [
+            f", {name}={getattr(self, name)!r}"
+            for name, option in inspect.signature(type(self)).parameters.items()
+            if isinstance(option.default, str) and getattr(self, name, option.default) != option.default
+        ]
+        return f"{self.input_size}, {self.hidden_size}{''.join(chosen)}"
 
 
 class GatedCell(Cell):

@@ -171,10 +171,10 @@ class LRUCell(LinearCell):
 
     The state is (h_re, h_im), the real and imaginary parts of h_t, both (B, H); the output is y_t, (B, H).
     Parameters nu_log, theta_log, gamma_log (H,), B_re, B_im (H, D), C_re, C_im (H, H) and D (H, D).
-    |lambda| < 1 whatever nu_log is. lambda starts evenly spread over the ring r_min <= |lambda| <= r_max, its
-    phase between 0 and max_phase; gamma_log starts where h_t has the size of B x_t, at
-    log sqrt(1 - |lambda|**2); B, C and D start normal with variance 1 / (their inputs), B and C as complex
-    numbers. `parallel` does a whole sequence at once.
+    |lambda| < 1 whatever nu_log is, up to rounding. lambda starts evenly spread over the ring
+    r_min <= |lambda| <= r_max, its phase between 0 and max_phase; gamma_log starts where h_t has the size of
+    B x_t, at log sqrt(1 - |lambda|**2); B, C and D start normal with variance 1 / (their inputs), B and C as
+    complex numbers. `parallel` does a whole sequence at once.
     Raises ShapeError for wrong sizes, ValueError unless 0 <= r_min < r_max <= 1 and max_phase > 0.
     Source: Orvieto et al., "Resurrecting Recurrent Neural Networks for Long Sequences" (2023), section 3;
     the ring is Lemma 3.2.

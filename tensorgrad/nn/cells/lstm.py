@@ -199,6 +199,7 @@ class SLSTMCell(GatedCell):
 
     gates = 4
     state_names = ("h", "c", "n", "m")
+    scaled_state = True
 
     def __init__(
         self,
@@ -219,9 +220,9 @@ class SLSTMCell(GatedCell):
         log_i, f, z, o = self.rows(self.preactivation(x, h))
         kept = (f if self.forget == "exp" else -softplus(-f)) + m
         # An empty memory has no scale to set: i' could underflow, and with it n.
-        kept = where(equal(n, 0), minimum(kept, log_i), kept)
-        m = label(maximum(kept, log_i), "m")
-        i, f = label(exp(log_i - m), "i"), label(exp(kept - m), "f")
+        m = label(where(equal(n, 0), log_i, maximum(kept, log_i)), "m")
+        # Above 0 only where n is 0: what f' multiplies is 0, but its gradient is not, and must stay finite.
+        i, f = label(exp(log_i - m), "i"), label(exp(minimum(kept - m, 60.0)), "f")
         z, o = label(tanh(z), "z"), label(sigmoid(o), "o")
         c = label(f * c + i * z, "c")
         n = label(f * n + i, "n")

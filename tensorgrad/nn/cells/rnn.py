@@ -53,6 +53,7 @@ class RNNCell(GatedCell):
         rng = as_generator(seed)
         super().__init__(input_size, hidden_size, bias, seed=rng, dtype=dtype)
         self.nonlinearity = nonlinearity
+        self.carries_h = (nonlinearity, recurrent) == ("relu", "identity")
         if recurrent == "identity":
             self.weight_hh.data = np.eye(hidden_size, dtype=dtype)
         elif recurrent == "orthogonal":
@@ -79,8 +80,6 @@ class IRNNCell(RNNCell):
     array([[0.5, 0. ],
            [0. , 0.5]])
     """
-
-    carries_h = True
 
     def __init__(
         self,
