@@ -21,7 +21,7 @@ from tensorgrad import functional as F
 from tensorgrad import nn, tree
 from tensorgrad.data import Vocabulary
 from tensorgrad.errors import CheckpointError, UserError
-from tensorgrad.models.language import LanguageModel, Run
+from tensorgrad.models.language import LanguageModel, Run, whole
 from tensorgrad.random import Seed
 from tensorgrad.recording import label
 from tensorgrad.tensor import Tensor
@@ -85,12 +85,10 @@ class CharLM(LanguageModel):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(vocabulary, seed, dtype)
-        if hidden < 1:
-            raise UserError(f"the number of hidden units must be at least 1, not {hidden}")
-        if layers < 1:
-            raise UserError(f"the number of layers must be at least 1, not {layers}")
-        if embedding is not None and embedding < 1:
-            raise UserError(f"the size of the embedding must be at least 1, not {embedding}")
+        hidden = whole("number of hidden units", hidden)
+        layers = whole("number of layers", layers)
+        if embedding is not None:
+            embedding = whole("size of the embedding", embedding)
         if not 0 <= dropout <= 1:
             raise UserError(f"the dropout is a probability, 0 to 1, not {dropout}")
         if tied and embedding not in (None, hidden):
@@ -100,12 +98,19 @@ class CharLM(LanguageModel):
             )
         self.cell, self.hidden, self.layers, self.tied = cell, hidden, layers, tied
         self.cell_options = dict(cell_options or {})
+        for option in ("name", "input_size", "hidden_size", "seed", "dtype"):
+            if option in self.cell_options:
+                raise UserError(f"{option!r} is an argument of the model, not an option of the cell")
         size = hidden if tied else embedding
         V, rng = len(vocabulary), self.rng
         self.embedding = nn.Embedding(V, size, seed=rng, dtype=self.dtype) if size else None
 
         def make_cell(D: int) -> Any:
-            return nn.make_cell(cell, D, hidden, seed=rng, dtype=self.dtype, **self.cell_options)
+            try:
+                return nn.make_cell(cell, D, hidden, seed=rng, dtype=self.dtype, **self.cell_options)
+            except TypeError as error:
+                given = ", ".join(f"{name}={value!r}" for name, value in self.cell_options.items())
+                raise UserError(f"the cell {cell!r} cannot be made with {given}: {error}") from error
 
         self.rnn = nn.Recurrent(make_cell, size or V, layers, dropout=dropout, seed=rng)
         self.output = nn.Linear(hidden, V, seed=rng, dtype=self.dtype)
@@ -116,6 +121,7 @@ class CharLM(LanguageModel):
 
     def config(self) -> dict[str, Any]:
         return {
+            **super().config(),
             "cell": self.cell,
             "hidden": self.hidden,
             "layers": self.layers,
@@ -126,9 +132,9 @@ class CharLM(LanguageModel):
         }
 
     @classmethod
-    def check_config(cls, config: Mapping[str, Any], weights: Mapping[str, Any], V: int) -> None:
-        shape = np.shape(weights.get("output.weight", ()))
-        hidden, layers, embedding = (config.get(key) for key in ("hidden", "layers", "embedding"))
+    def check_config(cls, arguments: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
+        V, shape = len(arguments["vocabulary"]), np.shape(weights.get("output.weight", ()))
+        hidden, layers, embedding = (arguments.get(key) for key in ("hidden", "layers", "embedding"))
         if type(hidden) is not int or shape != (V, hidden):
             raise CheckpointError(
                 f"it describes {V} characters and {hidden!r} hidden units, but its output layer has "

@@ -15,8 +15,7 @@ subsampling of frequent words (equation 5) and the noise, unigram counts to the 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,8 +24,8 @@ import numpy.typing as npt
 from tensorgrad import functional as F
 from tensorgrad import nn
 from tensorgrad.data.arguments import floating, integer
-from tensorgrad.errors import CheckpointError, DtypeError, UserError
-from tensorgrad.io import Checkpoint, check_names, load_checkpoint, save_checkpoint
+from tensorgrad.errors import CheckpointError, UserError
+from tensorgrad.models.files import Saved
 from tensorgrad.models.words import WordVocabulary
 from tensorgrad.nn import init
 from tensorgrad.ops import einsum, take
@@ -63,7 +62,7 @@ class Batch(NamedTuple):
     noise: npt.NDArray[np.intp]
 
 
-class WordEmbedding(nn.Module):
+class WordEmbedding(Saved):
     """Two vectors for each word: one to know it by, and one to be predicted by.
 
     Args:
@@ -221,73 +220,26 @@ class WordEmbedding(nn.Module):
         order = [int(i) for i in np.argsort(-cosines, kind="stable") if i not in left_out]
         return [(self.vocabulary.words[i], float(cosines[i])) for i in order[:n]]
 
-    def to_checkpoint(self) -> Checkpoint:
-        """All that is needed to build the model again: vectors, words, architecture.
-
-        Example:
-            >>> sorted(WordEmbedding(WordVocabulary("a b", min_count=1)).to_checkpoint().tensors)
-            ['output_vectors', 'vectors']
-        """
-        meta = {
-            "model": "WordEmbedding",
-            "architecture": self.architecture,
+    def config(self) -> dict[str, Any]:
+        return {
             "vocabulary": self.vocabulary.to_json(),
+            "architecture": self.architecture,
+            "dimension": self.vectors.shape[1],
+            "dtype": self.vectors.dtype.name,
         }
-        return Checkpoint(self.state_dict(), meta)
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, source: str = "the checkpoint") -> WordEmbedding:
-        """The model that `to_checkpoint` described.
+    def arguments(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        return {**config, "vocabulary": WordVocabulary.from_json(config.get("vocabulary"))}
 
-        Args:
-            checkpoint: what `to_checkpoint` returned or `load_checkpoint` read.
-            source: what to call it in errors, such as the file's name.
-
-        Raises:
-            CheckpointError: it is of another model, or its parts do not fit one another.
-        """
-        meta, tensors = checkpoint.meta, checkpoint.tensors
-        if meta.get("model") != "WordEmbedding":
-            what = f"is of the model {meta['model']!r}" if "model" in meta else "does not name its model"
-            raise CheckpointError(f"{source} {what}; a WordEmbedding is needed here")
-        vectors = tensors.get("vectors", np.zeros(0))
-        try:
-            vocabulary = WordVocabulary.from_json(meta.get("vocabulary"))
-            if vectors.ndim != 2 or len(vectors) != len(vocabulary):
-                raise CheckpointError(f"it has {len(vocabulary)} words, but vectors of shape {vectors.shape}")
-            # A seed, so that the vectors that are thrown away take nothing from the package's generator.
-            model = cls(
-                vocabulary, meta.get("architecture", ""), vectors.shape[1], seed=0, dtype=vectors.dtype
+    @classmethod
+    def check_config(cls, arguments: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
+        V, D = len(arguments["vocabulary"]), arguments.get("dimension")
+        shape = np.shape(weights.get("vectors", ()))
+        if type(D) is not int or shape != (V, D):
+            raise CheckpointError(
+                f"it describes {V} words and {D!r} dimensions, but its vectors have shape {shape}"
             )
-        except (CheckpointError, DtypeError, UserError) as error:
-            raise CheckpointError(f"{source} is damaged: {error}") from error
-        check_names(model.state_dict(), tensors, f"the WordEmbedding it describes ({source})")
-        model.load_state_dict(tensors)
-        return model
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to a safetensors file: the old file or the new one, never a part of either.
-
-        Args:
-            path: the file, replaced if it exists.
-
-        Raises:
-            CheckpointError: the place cannot be written.
-        """
-        parts = self.to_checkpoint()
-        save_checkpoint(path, parts.tensors, parts.meta)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> WordEmbedding:
-        """Read a model that `save` wrote.
-
-        Args:
-            path: the file.
-
-        Raises:
-            CheckpointError: the file is missing, damaged or of another model.
-        """
-        return cls.from_checkpoint(load_checkpoint(path), str(path))
 
 
 def batches(

@@ -8,9 +8,8 @@ evaluated, sampled from and saved alike.
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,22 +17,17 @@ import numpy.typing as npt
 from tensorgrad import functional as F
 from tensorgrad import nn
 from tensorgrad.data import Vocabulary, streams
-from tensorgrad.errors import CheckpointError, UserError
-from tensorgrad.io import Checkpoint, check_names, load_checkpoint, save_checkpoint
+from tensorgrad.errors import UserError
 from tensorgrad.models.decoding import Sampling, beam_search
+from tensorgrad.models.files import Saved
 from tensorgrad.random import Seed, as_generator
 from tensorgrad.recording import label, no_grad
 from tensorgrad.tensor import Tensor
 
-__all__ = ["LanguageModel", "Run", "WindowLoss"]
-
-M = TypeVar("M", bound="LanguageModel")
+__all__ = ["LanguageModel", "Run", "WindowLoss", "whole"]
 
 # Which module defines which model: a file names the model that it is of.
 _MODULES = {"CharLM": "char_lm", "TransformerLM": "transformer"}
-
-# What else a checkpoint may hold beside the model, such as the state of its training.
-_EXTRA = "training."
 
 # Timesteps of a prime that are read at once: what they leave in memory until the next.
 _WINDOW = 100
@@ -68,8 +62,8 @@ class WindowLoss(NamedTuple):
     unrolled: nn.Unrolled | None = None
 
 
-class LanguageModel(nn.Module):
-    """A model that predicts the next character of a text.
+class LanguageModel(Saved):
+    """A model that predicts the next character of a text. `load` of this class reads any of them.
 
     Args:
         vocabulary: the V characters it knows.
@@ -83,6 +77,8 @@ class LanguageModel(nn.Module):
     Raises:
         UserError: another dtype.
     """
+
+    noun = "language model"
 
     def __init__(self, vocabulary: Vocabulary, seed: Seed, dtype: Any) -> None:
         self.vocabulary = vocabulary
@@ -111,19 +107,19 @@ class LanguageModel(nn.Module):
         raise NotImplementedError
 
     def config(self) -> dict[str, Any]:
-        """The arguments, beside vocabulary, seed and dtype, that make such a model; JSON values."""
-        raise NotImplementedError
+        return {"vocabulary": self.vocabulary.to_json(), "dtype": self.dtype.name}
+
+    @classmethod
+    def arguments(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        return {**config, "vocabulary": Vocabulary.from_json(config.get("vocabulary"))}
+
+    @classmethod
+    def class_called(cls, name: Any) -> Any:
+        kind = _model_class(name)
+        return kind if kind and issubclass(kind, cls) else None
 
     def summary(self) -> str:
         """The kind of model and its sizes in a few words."""
-        raise NotImplementedError
-
-    @classmethod
-    def check_config(cls, config: Mapping[str, Any], weights: Mapping[str, Any], V: int) -> None:
-        """Raise CheckpointError unless the weights are of the size that the config claims.
-
-        It is asked before a model is made: a wrong claim could ask for any amount of memory.
-        """
         raise NotImplementedError
 
     def loss(self, xs: npt.ArrayLike, ys: npt.ArrayLike, state: Any = None) -> WindowLoss:
@@ -199,8 +195,8 @@ class LanguageModel(nn.Module):
             An iterator of single characters. The arguments are checked at once, not at the first character.
 
         Raises:
-            UserError: a character in `prime` that the model has never seen, a negative length, a setting out
-                of range; or, while writing, weights that have diverged.
+            UserError: a character in `prime` that the model has never seen, a length or a setting out of
+                range; or, while writing, weights that have diverged.
         """
         sampling, rng = Sampling(temperature, top_k, top_p), as_generator(seed)
         return self._write(self._start(prime, length, rng), length, sampling, rng)
@@ -215,8 +211,8 @@ class LanguageModel(nn.Module):
             seed: for the character to go on from where there is no other, as for `sample`.
 
         Raises:
-            UserError: a character in `prime` that the model has never seen, a negative length, a width under
-                1, or weights that have diverged.
+            UserError: a character in `prime` that the model has never seen, a length or a width out of
+                range, or weights that have diverged.
         """
         ids = self._start(prime, length, as_generator(seed))
         ((best, *_),) = beam_search(self._step, self._read(ids[:-1]), ids[-1:], width=width, length=length)
@@ -224,8 +220,7 @@ class LanguageModel(nn.Module):
 
     def _start(self, prime: str, length: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
         """What to go on from, at least one id."""
-        if length < 0:
-            raise UserError(f"the length of a sample must not be negative, but it is {length}")
+        whole("length of a sample", length, 0)
         if not prime:
             known = self.vocabulary.characters
             prime = "\n" if "\n" in known else known[rng.integers(len(known))]
@@ -256,78 +251,27 @@ class LanguageModel(nn.Module):
             run = self(ids[None], state)
         return run.logits.numpy()[0], run.state
 
-    def to_checkpoint(self) -> Checkpoint:
-        """All that is needed to build the model again: weights, vocabulary, sizes."""
-        meta = {
-            "model": type(self).__name__,
-            "config": self.config(),
-            "dtype": self.dtype.name,
-            "vocabulary": self.vocabulary.to_json(),
-        }
-        return Checkpoint(self.state_dict(), meta)
-
-    @classmethod
-    def from_checkpoint(cls: type[M], checkpoint: Checkpoint, source: str = "the checkpoint") -> M:
-        """The model that `to_checkpoint` described, whatever of its training stands beside it.
-
-        Args:
-            checkpoint: what `to_checkpoint` returned or `load_checkpoint` read.
-            source: what to call it in errors, such as the file's name.
-
-        Raises:
-            CheckpointError: it is of another model, or its parts do not fit one another.
-        """
-        meta = checkpoint.meta
-        name = meta.get("model")
-        kind = _model_class(name)
-        if kind is None or not issubclass(kind, cls):
-            what = f"is of the model {name!r}" if "model" in meta else "does not name its model"
-            needed = "language model" if cls is LanguageModel else cls.__name__
-            raise CheckpointError(f"{source} {what}; a {needed} is needed here")
-        weights = {name: a for name, a in checkpoint.tensors.items() if not name.startswith(_EXTRA)}
-        config = meta.get("config")
-        try:
-            if not isinstance(config, dict):
-                raise CheckpointError("it does not say how the model was made")
-            vocabulary = Vocabulary.from_json(meta.get("vocabulary"))
-            kind.check_config(config, weights, len(vocabulary))
-            # A seed, so that the weights that are thrown away take nothing from the package's generator.
-            model: M = kind(vocabulary, seed=0, dtype=meta.get("dtype"), **config)
-        except (CheckpointError, TypeError, ValueError, UserError) as error:
-            raise CheckpointError(f"{source} is damaged: {error}") from error
-        check_names(model.state_dict(), weights, f"the {name} it describes ({source})")
-        model.load_state_dict(weights)
-        return model
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to a safetensors file: the old file or the new one, never a part of either.
-
-        Args:
-            path: the file, replaced if it exists.
-
-        Raises:
-            CheckpointError: the place cannot be written.
-        """
-        parts = self.to_checkpoint()
-        save_checkpoint(path, parts.tensors, parts.meta)
-
-    @classmethod
-    def load(cls: type[M], path: str | os.PathLike[str]) -> M:
-        """Read a model that `save` or a `Trainer` wrote; `LanguageModel.load` takes any of them.
-
-        Args:
-            path: the file.
-
-        Raises:
-            CheckpointError: the file is missing, damaged or of another model.
-        """
-        return cls.from_checkpoint(load_checkpoint(path), str(path))
-
 
 def _model_class(name: Any) -> Any:
     """The class that a checkpoint names, or None."""
     module = _MODULES.get(name) if isinstance(name, str) else None
     return module and getattr(importlib.import_module(f"tensorgrad.models.{module}"), name)
+
+
+def whole(what: str, size: Any, least: int = 1) -> int:
+    """The size as an int, if it is a whole number that is large enough.
+
+    Raises:
+        UserError: it is not.
+
+    Example:
+        >>> whole("context", 1.5)
+        Traceback (most recent call last):
+        tensorgrad.errors.UserError: the context must be a whole number from 1 up, not 1.5
+    """
+    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < least:
+        raise UserError(f"the {what} must be a whole number from {least} up, not {size!r}")
+    return int(size)
 
 
 def _float_dtype(dtype: Any) -> np.dtype[Any]:

@@ -13,9 +13,8 @@ Sources: Sutskever, Vinyals, Le, "Sequence to Sequence Learning with Neural Netw
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +22,10 @@ import numpy.typing as npt
 from tensorgrad import functional as F
 from tensorgrad import nn, tree
 from tensorgrad.data import END, PAD, START, Pairs
-from tensorgrad.data.arguments import floating, integer
+from tensorgrad.data.arguments import integer
 from tensorgrad.errors import CheckpointError, DtypeError, ShapeError, UserError
-from tensorgrad.io import check_names, load_checkpoint, save_checkpoint
 from tensorgrad.models.decoding import Hypothesis, beam_search
+from tensorgrad.models.files import Saved
 from tensorgrad.ops import concatenate
 from tensorgrad.random import Seed, as_generator
 from tensorgrad.recording import label, no_grad
@@ -35,7 +34,6 @@ from tensorgrad.tensor import Tensor
 __all__ = ["Seq2Seq", "Written"]
 
 Ids = npt.NDArray[np.intp]
-M = TypeVar("M", bound="Seq2Seq")
 
 # Stands among the decoder's inputs where it is fed what it would have written itself.
 _OWN = -1
@@ -53,7 +51,7 @@ class Written(NamedTuple):
     lengths: Ids
 
 
-class Seq2Seq(nn.Module):
+class Seq2Seq(Saved):
     """An encoder and a decoder, trained together.
 
     Ids 0, 1 and 2 of the target's vocabulary are `PAD`, `END` and `START`, as `tensorgrad.data` has them.
@@ -78,7 +76,7 @@ class Seq2Seq(nn.Module):
 
     Raises:
         UserError: an unknown cell, a size out of range, an odd `hidden` for two directions.
-        DtypeError: a dtype that is not floating.
+        DtypeError: another dtype.
 
     Example:
         >>> from tensorgrad.data import reversal
@@ -114,7 +112,9 @@ class Seq2Seq(nn.Module):
         integer(name, "layers", layers, 1)
         if bidirectional and hidden % 2:
             raise UserError(f"{name}: two directions share hidden={hidden} units; give an even number")
-        self.dtype = np.dtype(floating(name, dtype))
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise DtypeError(f"{name}: dtype must be float32 or float64, not {self.dtype}")
         self.hidden, self.cell, self.layers, self.bidirectional = hidden, cell, layers, bidirectional
         rng = as_generator(seed)
 
@@ -320,7 +320,6 @@ class Seq2Seq(nn.Module):
 
     # --- files -------------------------------------------------------------------------------------------
     def config(self) -> dict[str, Any]:
-        """The arguments, beside the seed, that make such a model; JSON values."""
         return {
             "source_vocab_size": self.source_embedding.weight.shape[0],
             "target_vocab_size": self.target_embedding.weight.shape[0],
@@ -332,48 +331,21 @@ class Seq2Seq(nn.Module):
             "dtype": self.dtype.name,
         }
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to a safetensors file: the old file or the new one, never a part of either.
-
-        Args:
-            path: the file, replaced if it exists.
-
-        Raises:
-            CheckpointError: the place cannot be written.
-
-        Example:
-            >>> import tempfile
-            >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
-            >>> Seq2Seq(13, 13, hidden=8).save(path)
-            >>> Seq2Seq.load(path).hidden
-            8
-        """
-        save_checkpoint(path, self.state_dict(), {"model": type(self).__name__, "config": self.config()})
-
     @classmethod
-    def load(cls: type[M], path: str | os.PathLike[str]) -> M:
-        """Read a model that `save` wrote.
-
-        Args:
-            path: the file.
-
-        Raises:
-            CheckpointError: the file is missing, damaged or of another model.
-        """
-        weights, meta = (parts := load_checkpoint(path)).tensors, parts.meta
-        if meta.get("model") != cls.__name__:
-            what = f"is of the model {meta['model']!r}" if "model" in meta else "does not name its model"
-            raise CheckpointError(f"{path} {what}; a {cls.__name__} is needed here")
-        try:
-            config = dict(meta["config"])
-            _check_sizes(config, weights)
-            # A seed, so that the weights that are thrown away take nothing from the package's generator.
-            model = cls(**config, seed=0)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} is damaged: {error}") from error
-        check_names(model.state_dict(), weights, f"the {cls.__name__} it describes ({path})")
-        model.load_state_dict(weights)
-        return model
+    def check_config(cls, arguments: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
+        claims = {
+            "source_embedding.weight": ("source_vocab_size", "embedding"),
+            "output.weight": ("target_vocab_size", "hidden"),
+        }
+        for name, sizes in claims.items():
+            claimed, found = tuple(arguments.get(size) for size in sizes), np.shape(weights.get(name, ()))
+            if claimed != found:
+                raise CheckpointError(
+                    f"{' and '.join(sizes)} are said to be {claimed}, but {name} is {found}"
+                )
+        layers = arguments.get("layers")
+        if type(layers) is not int or layers > len(weights):
+            raise CheckpointError(f"it describes {layers!r} layers in {len(weights)} tensors")
 
     def extra_repr(self) -> str:
         return f"{self.cell}, {self.layers} layers{', bidirectional' if self.bidirectional else ''}"
@@ -400,17 +372,3 @@ def _checked(what: str, ids: npt.ArrayLike, lengths: npt.ArrayLike, V: int) -> t
         t, b = (int(i) for i in np.argwhere(wrong)[0])
         raise ShapeError(f"{what} holds the id {ids[t, b]} at step {t} of sequence {b}; known are 0..{V - 1}")
     return ids, lengths
-
-
-def _check_sizes(config: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
-    """Before a model of the claimed size is made: a wrong claim could ask for any amount of memory."""
-    claims = {
-        "source_embedding.weight": ("source_vocab_size", "embedding"),
-        "output.weight": ("target_vocab_size", "hidden"),
-    }
-    for name, sizes in claims.items():
-        claimed, found = tuple(config[size] for size in sizes), np.shape(weights.get(name, ()))
-        if claimed != found:
-            raise CheckpointError(f"{' and '.join(sizes)} are said to be {claimed}, but {name} is {found}")
-    if not isinstance(config["layers"], int) or config["layers"] > len(weights):
-        raise CheckpointError(f"it describes {config['layers']!r} layers in {len(weights)} tensors")

@@ -22,6 +22,7 @@ from tensorgrad import tree
 from tensorgrad.data import Windows, split
 from tensorgrad.errors import CheckpointError, TensorgradError, UserError
 from tensorgrad.io import Checkpoint, check_names, load_checkpoint, rng_state, save_checkpoint, set_rng_state
+from tensorgrad.models.files import TRAINING
 from tensorgrad.models.language import LanguageModel
 from tensorgrad.nn import detach
 from tensorgrad.optim import Adam, clip_grad_norm, cosine, exponential, warmup
@@ -58,7 +59,7 @@ class Settings:
         decay: what the learning rate is multiplied by after each pass, where the schedule is "exponential".
         schedule: how the learning rate falls: "exponential", by `decay` after each pass, or "cosine", step by
             step along half a cosine to a twentieth at the last one.
-        warmup: steps over which the learning rate first rises evenly from nothing; 0 for none.
+        warmup: steps over which the learning rate first rises evenly from nothing, at most all; 0 for none.
         clip: the norm that all gradients together are scaled down to; 0 leaves them as they are.
         valid_fraction: how much of the text, at its end, is held out and evaluated on after each pass.
         epochs: passes over the text; ignored where `steps` is given.
@@ -295,11 +296,13 @@ class Trainer:
     def _rate(self, epoch: int) -> float:
         """The share of the learning rate that the next step takes."""
         settings = self.settings
+        # A run that is shorter still comes to the rate it was given.
+        rising = min(settings.warmup, self.total)
         if settings.schedule == "exponential":
-            rising = min((self.steps + 1) / max(settings.warmup, 1), 1.0)
-            return rising * exponential(settings.decay)(epoch)
-        falling = cosine(max(self.total - settings.warmup, 1), _FLOOR)
-        return (warmup(settings.warmup, falling) if settings.warmup else falling)(self.steps)
+            share = min((self.steps + 1) / max(rising, 1), 1.0)
+            return share * exponential(settings.decay)(epoch)
+        falling = cosine(max(self.total - rising, 1), _FLOOR)
+        return (warmup(rising, falling) if rising else falling)(self.steps)
 
     def _learn(self, xs: np.ndarray, ys: np.ndarray, state: Any) -> tuple[float, float]:
         """Take one step from `state`; returns the loss and the norm of the gradient before clipping."""
@@ -363,7 +366,7 @@ class Trainer:
             "validation": self.validation,
             "text": self._crc32,
         }
-        arrays = {f"training.{name}": array for name, array in self._arrays().items()}
+        arrays = {TRAINING + name: array for name, array in self._arrays().items()}
         save_checkpoint(path, {**parts.tensors, **arrays}, {**parts.meta, "training": meta})
 
     def _loss_ahead(self) -> float:
@@ -444,8 +447,8 @@ class Trainer:
         return trainer
 
     def _restore_arrays(self, checkpoint: Checkpoint, what: str) -> None:
-        prefix = "training."
-        found = {k.removeprefix(prefix): a for k, a in checkpoint.tensors.items() if k.startswith(prefix)}
+        saved = checkpoint.tensors.items()
+        found = {name.removeprefix(TRAINING): array for name, array in saved if name.startswith(TRAINING)}
         # The history alone has no length that is known beforehand.
         history = found.get("history", np.empty(0))
         check_names({**self._arrays(), "history": history}, found, what)

@@ -24,7 +24,7 @@ from tensorgrad import nn
 from tensorgrad.data import Vocabulary
 from tensorgrad.errors import CheckpointError, ShapeError, UserError
 from tensorgrad.functional import gelu
-from tensorgrad.models.language import LanguageModel, Run
+from tensorgrad.models.language import LanguageModel, Run, whole
 from tensorgrad.nn import init
 from tensorgrad.nn.attention import MultiHeadAttention, sinusoidal_positions
 from tensorgrad.ops import concatenate, linear
@@ -153,14 +153,8 @@ class TransformerLM(LanguageModel):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(vocabulary, seed, dtype)
-        for what, size in (
-            ("size of the model", d_model),
-            ("number of layers", layers),
-            ("number of heads", heads),
-            ("context", context),
-        ):
-            if size < 1:
-                raise UserError(f"the {what} must be at least 1, not {size}")
+        d_model, layers = whole("size of the model", d_model), whole("number of layers", layers)
+        heads, context = whole("number of heads", heads), whole("context", context)
         if d_model % heads:
             raise UserError(f"{heads} heads cannot share a model of size {d_model}; make it a multiple")
         if positions not in POSITIONS:
@@ -185,6 +179,7 @@ class TransformerLM(LanguageModel):
 
     def config(self) -> dict[str, Any]:
         return {
+            **super().config(),
             "d_model": self.d_model,
             "layers": len(self.blocks),
             "heads": self.heads,
@@ -205,9 +200,9 @@ class TransformerLM(LanguageModel):
         return f"transformer, {layers}size {self.d_model}, {self.heads} heads, context {self.context}"
 
     @classmethod
-    def check_config(cls, config: Mapping[str, Any], weights: Mapping[str, Any], V: int) -> None:
-        shape = np.shape(weights.get("embedding.weight", ()))
-        d_model, layers, context = (config.get(key) for key in ("d_model", "layers", "context"))
+    def check_config(cls, arguments: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
+        V, shape = len(arguments["vocabulary"]), np.shape(weights.get("embedding.weight", ()))
+        d_model, layers, context = (arguments.get(key) for key in ("d_model", "layers", "context"))
         if type(d_model) is not int or shape != (V, d_model):
             raise CheckpointError(
                 f"it describes {V} characters and a size of {d_model!r}, but its embedding has shape {shape}"
@@ -267,7 +262,7 @@ class TransformerLM(LanguageModel):
         return max(self.context // 2, 1)
 
     def _before(self, state: Any, B: int) -> npt.NDArray[Any]:
-        """The characters before, (n, B), n under `context`: those that all sequences of the batch have."""
+        """The characters before, (n, B), n under `context` and the same for all sequences of the batch."""
         if state is None:
             return np.empty((0, B), np.intp)
         values = np.asarray(state)
@@ -276,7 +271,10 @@ class TransformerLM(LanguageModel):
                 f"TransformerLM: the state should be the last characters of {B} texts, integers "
                 f"({B}, {self.context - 1}), not {values.dtype} {values.shape}"
             )
-        return values.T[(values >= 0).all(axis=0)]
+        read = values >= 0
+        if (read != read[:1]).any():
+            raise ShapeError("TransformerLM: all rows of a state must hold as many characters")
+        return values.T[read.all(axis=0)]
 
     def _scores(self, text: npt.NDArray[Any], last: int) -> Any:
         """The logits (last, B, V) of the last places of a text (T, B), T at most `context`."""

@@ -78,7 +78,7 @@ TASKS = [
         Task(
             f"transformer-{hidden}",
             f"transformer, validation nats less those of an rnn H={hidden} of more weights",
-            0.0,
+            -0.001,
             "text:TransformerAgainstRNN",
             {"hidden": hidden, **sizes, "seed": 0},
             text=True,
@@ -133,7 +133,7 @@ TASKS = [
         Task(
             f"long-reversal-{attention}",
             f"{attention} attention, reversal of 20 to 30, wrong answers over those without attention",
-            1.0,
+            0.5,
             "pairs:AgainstPlain",
             {"task": "LONG_REVERSAL", "attention": attention, "seed": 0},
         )

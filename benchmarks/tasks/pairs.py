@@ -39,7 +39,11 @@ class AgainstPlain:
         self.task, self.attention, self.seed = task, attention, seed
 
     def run(self) -> dict[str, Any]:
-        """The share that is wrong with attention, over the share that is wrong without."""
+        """The share that is wrong with attention, over the share that is wrong without.
+
+        Infinity where nothing is wrong without: there is nothing to do better.
+        """
         without = wrong(self.task, None, self.seed)
         with_it = wrong(self.task, self.attention, self.seed)
-        return {"reached": with_it / without, "plain": without, self.attention: with_it}
+        ratio = with_it / without if without else float("inf")
+        return {"reached": ratio, "plain": without, self.attention: with_it}

@@ -17,6 +17,8 @@ __all__ = ["draw", "unrolled_model"]
 
 # More would take long and much memory, and of the sizes a drawing shows but the shapes.
 _MOST_NUMBERS = 100_000_000
+# A timestep of any cell has more boxes than this.
+_LEAST = 10
 # With more timesteps than this a picture is too wide for a screen.
 _WIDE = 12
 
@@ -91,6 +93,14 @@ def unrolled_model(cell: str, steps: int, hidden: int, vocab: int, batch: int) -
     from tensorgrad import label, nn, ops, scope
     from tensorgrad.viz.drawing import LARGEST, draw
 
+    too_many = UserError(
+        f"{steps:,} timesteps are too many to draw: beyond {LARGEST:,} boxes nobody can read a drawing "
+        "of every operation; ask for fewer --steps"
+    )
+    # So many that no graph is needed to know it.
+    if _LEAST * steps > LARGEST:
+        raise too_many
+
     recurrent, readout = make_cell(cell, vocab, hidden, seed=0), nn.Linear(hidden, vocab, seed=1)
     text = np.random.default_rng(0).integers(vocab, size=(steps + 1, batch))
 
@@ -107,7 +117,4 @@ def unrolled_model(cell: str, steps: int, hidden: int, vocab: int, batch: int) -
     try:
         return draw(loss, unrolled=unrolled, params={"cell": recurrent, "output": readout})
     except GraphError as error:
-        raise UserError(
-            f"{steps:,} timesteps are too many to draw: beyond {LARGEST:,} boxes nobody can read a drawing "
-            "of every operation; ask for fewer --steps"
-        ) from error
+        raise too_many from error

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -30,6 +30,7 @@ __all__ = [
     "Interrupt",
     "Log",
     "describe",
+    "given",
     "limit_threads",
     "make_console",
     "new_folder",
@@ -98,6 +99,14 @@ def limit_threads(threads: int | None = None) -> Iterator[None]:
 
 def _can_limit_threads() -> bool:
     return importlib.util.find_spec("threadpoolctl") is not None
+
+
+def given(ctx: typer.Context, names: Iterable[str]) -> Iterator[str]:
+    """Which of some options stand on the command line, as they are written there."""
+    for name in sorted(names):
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            yield f"--{name.replace('_', '-')}"
 
 
 def new_folder(path: Path, otherwise: str) -> None:
@@ -352,8 +361,9 @@ def run(
     """
     path = folder / CHECKPOINT
     saved = trainer.steps
+    # Before there is a log: where there is nothing to save, the folder stays empty and can be used again.
+    trainer.save(path)
     with Log(folder / LOG, saved) as log, Interrupt() as interrupt:
-        trainer.save(path)
         try:
             gone = None
             try:

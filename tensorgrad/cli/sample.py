@@ -15,8 +15,13 @@ from tensorgrad.models.language import LanguageModel
 __all__ = ["sample"]
 
 
+# Of the options, those that say how to draw.
+_DRAWING = ("temperature", "top_k", "top_p")
+
+
 @runs.limit_threads()
 def sample(
+    ctx: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, or the folder of a run.")],
     prime: Annotated[str, typer.Option(help="Text to go on from.")] = "",
     length: Annotated[int, typer.Option(help="Characters to write.")] = 500,
@@ -45,10 +50,10 @@ def sample(
     # Made before anything is printed: it refuses arguments that make no sense.
     if beam is None:
         characters = model.sample(prime, length, temperature, seed, top_k=top_k, top_p=top_p)
-    elif (temperature, top_k, top_p) == (1.0, None, None):
-        characters = iter(model.beam(prime, length, beam, seed))
-    else:
+    elif any(runs.given(ctx, _DRAWING)):
         raise UserError("--beam draws nothing, so it goes with none of --temperature, --top-k and --top-p")
+    else:
+        characters = iter(model.beam(prime, length, beam, seed))
     terminal = sys.stdout.isatty()
     sys.stdout.write(runs.printable(prime) if terminal else prime)
     for character in characters:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -174,7 +173,7 @@ def train(
                         "are asked for; ask for more with --steps or --epochs"
                     )
             else:
-                given = {
+                given: dict[str, Any] = {
                     "batch": batch,
                     "window": window,
                     "lr": lr,
@@ -189,6 +188,8 @@ def train(
                 settings = dataclasses.replace(
                     _RECIPES[model], **{name: value for name, value in given.items() if value is not None}
                 )
+                if settings.schedule != "exponential" and decay is not None:
+                    raise UserError(f"--decay is for --schedule exponential; this one is {settings.schedule}")
                 hidden = _HIDDEN[model] if hidden is None else hidden
                 fitted = _fitted(settings, text, batch, window)
                 if fitted != settings:
@@ -263,19 +264,11 @@ def _fitted(settings: Settings, text: str, batch: int | None, window: int | None
 
 
 def _refuse_fixed_options(ctx: typer.Context) -> None:
-    for option in _given(ctx, set(ctx.params) - _FREE - {"file"}):
+    for option in runs.given(ctx, set(ctx.params) - _FREE - {"file"}):
         raise UserError(f"{option} cannot be given with --resume: a run goes on as it was started")
 
 
 def _refuse_options_of_others(ctx: typer.Context, model: str) -> None:
     for other, names in _OF.items():
-        for option in _given(ctx, names if other != model else set()):
+        for option in runs.given(ctx, names if other != model else set()):
             raise UserError(f"{option} is for --model {other}; this one is {model}")
-
-
-def _given(ctx: typer.Context, names: set[str]) -> Iterator[str]:
-    """Which of some options stand on the command line."""
-    for name in sorted(names):
-        source = ctx.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            yield f"--{name.replace('_', '-')}"

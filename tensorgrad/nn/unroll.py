@@ -265,5 +265,6 @@ def _masked(
 
     if before is None:
         before = tree.map(lambda new: np.zeros(new.shape, new.dtype), after)
-    output = tree.map(lambda new: where(along(new), new, 0), output)
-    return output, tree.map(keep, after, before)
+    # The state first, so that in the backward the output's gradient comes before the state's.
+    kept = tree.map(keep, after, before)
+    return tree.map(lambda new: where(along(new), new, 0), output), kept

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tensorgrad import nn
 from tensorgrad.cli import main
+from tensorgrad.cli.draw import _LEAST, unrolled_model
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +80,7 @@ def test_without_a_renderer_the_text_is_written_and_it_says_what_to_install(
         (["--hidden", "-3"], "--hidden must be at least 1, not -3"),
         (["--vocab", "0"], "--vocab must be at least 1, not 0"),
         (["--batch", "-1"], "--batch must be at least 1, not -1"),
+        (["--steps", "490"], "490 timesteps are too many to draw: beyond 5,000 boxes"),
         (["--steps", "1000"], "1,000 timesteps are too many to draw: beyond 5,000 boxes"),
         (["--steps", "1000000000"], "too many: choose smaller ones"),
         (["--hidden", "1000000"], "too many: choose smaller ones"),
@@ -98,6 +101,17 @@ def test_a_mistake_gets_one_sentence_and_status_2(
     assert err.count("\n") == 1
     assert sentence in err
     assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("cell", nn.CELLS)
+def test_so_many_timesteps_that_no_graph_is_needed_to_refuse_them(
+    cell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two, one = (len(unrolled_model(cell, T, 2, 2, 1).model.boxes) for T in (2, 1))
+    assert two - one > _LEAST, "a timestep may have fewer boxes than is assumed"
+    monkeypatch.setattr(nn, "unroll", None)
+    assert main(["draw", "--cell", cell, "--steps", "20000"]) == 2
+    assert "20,000 timesteps are too many to draw: beyond 5,000 boxes" in capsys.readouterr().err
 
 
 def test_a_wide_picture_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,16 +92,20 @@ def test_the_folder_of_a_run_will_do(checkpoint: Path, capsys: pytest.CaptureFix
     ("options", "sentence"),
     [
         (["--prime", "hexlo"], "the character 'x' at position 2 is unknown; the vocabulary has '\\n /["),
-        (["--length", "-1"], "the length of a sample must not be negative, but it is -1"),
+        (["--length", "-1"], "the length of a sample must be a whole number from 0 up, not -1"),
         (["--temperature", "-1"], "the temperature must be a number from 0 up, not -1.0"),
         (["--temperature", "nan"], "the temperature must be a number from 0 up, not nan"),
         (["--temperature", "inf"], "the temperature must be a number from 0 up, not inf"),
         (["--top-k", "0"], "top_k must be a whole number from 1 up, not 0"),
         (["--top-p", "1.5"], "top_p must be a number over 0 and at most 1, not 1.5"),
         (["--beam", "0"], "the width of a beam must be a whole number from 1 up, not 0"),
-        (["--beam", "2", "--length", "-1"], "the length of a sample must not be negative, but it is -1"),
+        (
+            ["--beam", "2", "--length", "-1"],
+            "the length of a sample must be a whole number from 0 up, not -1",
+        ),
         (["--beam", "2", "--top-k", "3"], "--beam draws nothing, so it goes with none of --temperature,"),
         (["--beam", "2", "--temperature", "0.5"], "--beam draws nothing, so it goes with none of"),
+        (["--beam", "2", "--temperature", "1.0"], "--beam draws nothing, so it goes with none of"),
         (["--seed", "-1"], "the seed must be a whole number from 0 up, not -1"),
     ],
 )

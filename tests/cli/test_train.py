@@ -101,8 +101,9 @@ def test_the_options_reach_the_model(text: Path, tmp_path: Path) -> None:
     assert main(argv) == 0
     trainer = Trainer.resume(out / "checkpoint.safetensors", TEXT)
     model, settings = trainer.model, trainer.settings
-    assert model.dtype.name == "float64"
     assert model.config() == {
+        "vocabulary": model.vocabulary.to_json(),
+        "dtype": "float64",
         "cell": "gru",
         "hidden": 5,
         "layers": 2,
@@ -121,6 +122,7 @@ def test_a_transformer_is_trained_resumed_and_sampled_by_the_same_commands(
     options = ["--model=transformer", "--hidden=8", "--heads=2", "--layers=2", "--positions=sinusoidal"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     argv = ["train", str(text), *options, "--dropout=0.1", "--batch=4", "--window=8"]
+    argv += ["--warmup=1", "--schedule=exponential"]  # a cosine goes by the steps that were asked for first
     assert main([*argv, "--out", str(whole), "--steps=4"]) == 0
     assert "transformer, " in capsys.readouterr().out
     assert main([*argv, "--out", str(parts), "--steps=2"]) == 0
@@ -475,16 +477,25 @@ def test_files_that_are_no_text_to_learn(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ("--hidden=-3", "the number of hidden units must be at least 1, not -3"),
-        ("--hidden=0", "the number of hidden units must be at least 1, not 0"),
-        ("--layers=0", "the number of layers must be at least 1, not 0"),
-        ("--embedding=0", "the size of the embedding must be at least 1, not 0"),
+        ("--hidden=-3", "the number of hidden units must be a whole number from 1 up, not -3"),
+        ("--hidden=0", "the number of hidden units must be a whole number from 1 up, not 0"),
+        ("--layers=0", "the number of layers must be a whole number from 1 up, not 0"),
+        ("--embedding=0", "the size of the embedding must be a whole number from 1 up, not 0"),
         ("--dropout=1.5", "the dropout is a probability, 0 to 1, not 1.5"),
         ("--embedding=5 --tied", "a tied embedding is the output layer's weight too, so its size"),
         ("--cell=elmann", "there is no cell 'elmann'"),
         ("--cell=lstn", "there is no cell 'lstn' (did you mean 'lstm'?)"),
         ("--cell=gru --cell-option=forget_bias=1", "the cell 'gru' has no option 'forget_bias'"),
         ("--cell=gru --cell-option=reset=never", "GRUCell: reset must be 'after' or 'before', not 'never'"),
+        ("--cell=lstm --cell-option=dtype=float64", "'dtype' is an argument of the model, not an option of"),
+        ("--cell=lstm --cell-option=input_size=3", "'input_size' is an argument of the model, not an"),
+        (
+            "--cell=lstm --cell-option=forget_bias=NaN",
+            "LSTMCell: forget_bias must be a finite number, not nan",
+        ),
+        ("--cell=irnn --cell-option=scale=wide", "the cell 'irnn' cannot be made with scale='wide': "),
+        ("--model=transformer --decay=0.9", "--decay is for --schedule exponential; this one is cosine"),
+        ("--schedule=cosine --decay=0.9", "--decay is for --schedule exponential; this one is cosine"),
         ("--cell-option=fast", "--cell-option takes NAME=VALUE, such as forget_bias=1, not 'fast'"),
         ("--model=transformer --cell=gru", "--cell is for --model recurrent; this one is transformer"),
         ("--heads=2", "--heads is for --model transformer; this one is recurrent"),
@@ -567,8 +578,22 @@ def test_a_folder_that_cannot_be_written(
         monkeypatch.setattr("builtins.open", denied_open(out))
     assert main(["train", str(text), "--out", str(out), *SMALL]) == 2
     said = capsys.readouterr()
-    assert said.err == f"tensorgrad: cannot write {out / 'log.csv'}: Permission denied\n"
+    path = out / "checkpoint.safetensors"
+    assert said.err == (
+        f"tensorgrad: cannot save the checkpoint {path}: Permission denied; nothing was overwritten\n"
+    )
     assert list(out.iterdir()) == []
+
+
+def test_where_there_is_nothing_to_save_the_folder_can_be_used_again(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    argv = ["train", str(text), "--out", str(out), *SMALL, "--steps=1", "--cell=irnn"]
+    assert main([*argv, "--cell-option=scale=NaN"]) == 1
+    assert "the weights are not finite after step 0" in capsys.readouterr().err
+    assert list(out.iterdir()) == []
+    assert main(argv) == 0
 
 
 def denied_open(folder: Path) -> Callable[..., Any]:

@@ -103,6 +103,56 @@ def test_the_weights_start_as_pytorch_s_do() -> None:
     assert not np.array_equal(*weights)
 
 
+def test_a_tied_embedding_starts_with_the_spread_of_an_output_layer() -> None:
+    model = CharLM(Vocabulary(TEXT), hidden=64, tied=True, seed=0)
+    assert model.embedding.weight is model.output.weight
+    assert 0.9 / 8 < np.abs(model.embedding.weight.numpy()).max() <= 1 / 8
+
+
+def test_dropout_acts_on_what_the_output_layer_reads() -> None:
+    """Of one layer it is the only dropout there is."""
+    model = CharLM(Vocabulary(TEXT), hidden=200, dropout=0.5, seed=0, dtype=np.float64)
+    xs, _ = window(model, T=1, B=1)
+    model.output.weight.data = np.eye(10, 200)
+    model.output.bias.data = np.zeros(10)
+    with model.evaluating():
+        plain, h = model(xs).logits.numpy()[0, 0], model(xs).state[0].numpy()
+    drawn = [model(xs) for _ in range(100)]
+    found = np.stack([run.logits.numpy()[0, 0] for run in drawn])
+    zero, double = np.isclose(found, 0), np.isclose(found, 2 * plain)
+    assert (zero | double).all()
+    assert zero.mean() == pytest.approx(0.5, abs=0.1)
+    np.testing.assert_array_equal(drawn[0].state[0].numpy(), h)
+
+
+def test_dropout_has_no_say_in_evaluation_and_sampling() -> None:
+    """Though the model is in training, as it is between a trainer's steps."""
+    model = CharLM(Vocabulary(TEXT), "gru", 12, layers=2, dropout=0.5, seed=0, dtype=np.float64)
+    for parameter in model.parameters():
+        parameter.data = parameter.numpy() * 4
+    ids, prime = model.vocabulary.encode(TEXT), "hello world" * 20
+
+    def results() -> tuple[float, str, str]:
+        # One character: what was read, and not what is written, must tell a difference.
+        drawn = ["".join(model.sample(prime[: 20 + n], 1, seed=n)) for n in range(50)]
+        return model.evaluate(ids), "".join(drawn), model.beam(prime, 5, 3)
+
+    training = [results() for _ in range(2)]
+    assert model.training
+    assert training[0] == training[1]
+    model.eval()
+    assert results() == training[0]
+    assert not model.training
+
+
+@pytest.mark.parametrize("cell", ["lstm", "peephole", "lnlstm"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300, "abc", [1, 2]])
+def test_a_forget_bias_must_be_a_number(cell: str, value: Any) -> None:
+    with pytest.raises(ValueError, match="LSTMCell: forget_bias must be a finite number, not ") as caught:
+        CharLM(Vocabulary(TEXT), cell, 4, cell_options={"forget_bias": value})
+    assert str(caught.value).endswith(repr(value))
+
+
 @cells
 def test_the_state_carries_on_from_window_to_window(cell: str) -> None:
     model = make(cell)
@@ -235,8 +285,17 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         ({"cell": "elman"}, "there is no cell 'elman'"),
-        ({"hidden": 0}, "the number of hidden units must be at least 1, not 0"),
-        ({"hidden": -3}, "at least 1, not -3"),
+        ({"hidden": 0}, "the number of hidden units must be a whole number from 1 up, not 0"),
+        ({"hidden": 2.5}, "hidden units must be a whole number from 1 up, not 2.5"),
+        ({"layers": 1.5}, "the number of layers must be a whole number from 1 up, not 1.5"),
+        ({"embedding": -3}, "the size of the embedding must be a whole number from 1 up, not -3"),
+        ({"cell_options": {"seed": 1}}, "'seed' is an argument of the model, not an option of the cell"),
+        ({"cell_options": {"dtype": "float64"}}, "'dtype' is an argument of the model"),
+        ({"cell_options": {"input_size": 3}}, "'input_size' is an argument of the model"),
+        ({"cell_options": {"hidden_size": 3}}, "'hidden_size' is an argument of the model"),
+        ({"cell": "irnn", "cell_options": {"scale": "x"}}, "'irnn' cannot be made with scale='x': "),
+        ({"cell_options": {"name": "gru"}}, "'name' is an argument of the model"),
+        ({"cell_options": {"forget": 1}}, "no option 'forget'; its options are bias, nonlinearity, [^s]"),
         ({"dtype": "float16"}, "the dtype must be float32 or float64, not float16"),
         ({"dtype": "nonsense"}, "the dtype must be float32 or float64, not nonsense"),
         ({"dtype": None}, "the dtype must be float32 or float64, not None"),
@@ -251,7 +310,8 @@ def test_bad_arguments(arguments: dict[str, Any], sentence: str) -> None:
     ("arguments", "sentence"),
     [
         ({"prime": "heX"}, "the character 'X' at position 2 is unknown"),
-        ({"length": -1}, "must not be negative, but it is -1"),
+        ({"length": -1}, "the length of a sample must be a whole number from 0 up, not -1"),
+        ({"length": 2.5}, "the length of a sample must be a whole number from 0 up, not 2.5"),
         ({"temperature": -0.5}, "the temperature must be a number from 0 up, not -0.5"),
         ({"temperature": float("nan")}, "not nan"),
         ({"temperature": float("inf")}, "not inf"),
@@ -296,15 +356,17 @@ def damaged(change: str) -> Checkpoint:
     elif change == "unknown cell":
         config["cell"] = "elman"
     elif change == "no vocabulary":
-        del meta["vocabulary"]
+        del config["vocabulary"]
     elif change == "shorter vocabulary":
-        meta["vocabulary"] = meta["vocabulary"][:-1]
+        config["vocabulary"] = config["vocabulary"][:-1]
     elif change == "huge":
         config["hidden"] = 10**12
     elif change == "no size":
         config["hidden"] = "6"
+    elif change == "no config":
+        del meta["config"]
     elif change == "no dtype":
-        del meta["dtype"]
+        del config["dtype"]
     elif change == "missing weight":
         del tensors["rnn.weight_hh_l0"]
     elif change == "extra weight":
@@ -325,7 +387,8 @@ def damaged(change: str) -> Checkpoint:
         ("shorter vocabulary", "describes 9 characters and 6 hidden units"),
         ("huge", "1000000000000 hidden units"),
         ("no size", "'6' hidden units"),
-        ("no dtype", "not None"),
+        ("no dtype", "is damaged: rnn.weight_ih_l0 is float64 and should be float32"),
+        ("no config", "does not say how the model was made"),
         ("missing weight", "rnn.weight_hh_l0 .* is missing"),
         ("extra weight", "rnn.weight_zz_l0 .* is unexpected"),
         ("misshapen weight", r"rnn.weight_hh_l0 is \(6, 5\)"),

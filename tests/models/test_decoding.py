@@ -87,6 +87,9 @@ def test_of_equals_the_lower_id_is_left() -> None:
     np.testing.assert_array_equal(Sampling(top_k=2).probabilities(np.zeros(4)), [0.5, 0.5, 0, 0])
     np.testing.assert_array_equal(Sampling(top_p=0.3).probabilities(np.zeros(4)), [0.5, 0.5, 0, 0])
     np.testing.assert_array_equal(Sampling(temperature=0).probabilities([1, 2, 2]), [0, 1, 0])
+    # The share itself is enough.
+    np.testing.assert_array_equal(Sampling(top_p=0.5).probabilities([0, 0]), [1, 0])
+    np.testing.assert_array_equal(Sampling(top_p=0.75).probabilities(np.zeros(4)), [1 / 3, 1 / 3, 1 / 3, 0])
 
 
 @given(rows, temperatures, st.integers(0, 99))

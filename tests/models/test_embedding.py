@@ -410,16 +410,17 @@ def test_a_saved_model_is_the_same_model(architecture: str, dtype: str, tmp_path
 def damaged(change: str) -> Checkpoint:
     checkpoint = small("cbow")[0].to_checkpoint()
     tensors, meta = dict(checkpoint.tensors), dict(checkpoint.meta)
+    config = meta["config"]
     if change == "another model":
         meta["model"] = "CharLM"
     elif change == "no model":
         meta = {}
     elif change == "unknown architecture":
-        meta["architecture"] = ["glove"]
+        config["architecture"] = ["glove"]
     elif change == "no vocabulary":
-        del meta["vocabulary"]
+        del config["vocabulary"]
     elif change == "shorter vocabulary":
-        meta["vocabulary"] = meta["vocabulary"][:-1]
+        config["vocabulary"] = config["vocabulary"][:-1]
     elif change == "no vectors":
         del tensors["vectors"]
     elif change == "no output vectors":
@@ -440,11 +441,11 @@ def damaged(change: str) -> Checkpoint:
         ("no model", "does not name its model"),
         ("unknown architecture", "glove"),
         ("no vocabulary", "the vocabulary is damaged"),
-        ("shorter vocabulary", r"has 7 words, but vectors of shape \(8, 3\)"),
-        ("no vectors", r"vectors of shape \(0,\)"),
+        ("shorter vocabulary", r"describes 7 words and 3 dimensions, but its vectors have shape \(8, 3\)"),
+        ("no vectors", r"its vectors have shape \(0,\)"),
         ("no output vectors", r"output_vectors \(8, 3\) is missing"),
         ("extra", r"bias \(3,\) is unexpected"),
-        ("integers", "int64"),
+        ("integers", "vectors is int64 and should be float64"),
         ("misshapen", r"output_vectors is \(8, 2\) and should be \(8, 3\)"),
     ],
 )

@@ -297,6 +297,26 @@ def test_the_learning_rate_rises_and_falls(monkeypatch: pytest.MonkeyPatch) -> N
     assert rates[-1] < 0.01
 
 
+def test_weights_decay_as_asked_for() -> None:
+    """Seen in what has no gradient: the embedding of an id that no source holds."""
+
+    def shrunk(train: Any) -> float:
+        before = model.source_embedding.weight.numpy()[START].copy()
+        list(train)
+        after = model.source_embedding.weight.numpy()[START]
+        ratio: np.ndarray = after / before
+        np.testing.assert_allclose(ratio, ratio[0], rtol=1e-5)
+        return float(ratio[0])
+
+    # Of two steps, both while the rate rises: to a half, and to all of it.
+    model = make()
+    assert shrunk(fit(model, draw, 2, lr=0.1, weight_decay=0.5)) == pytest.approx(0.975 * 0.95)
+    assert shrunk(fit(model, draw, 2, lr=0.1)) == 1
+    model = ADDITION.model(Seq2Seq, seed=0)
+    decayed = (1 - 0.5 * 5e-3 * 0.3) * (1 - 5e-3 * 0.3)
+    assert shrunk(ADDITION.train(model, steps=2)) == pytest.approx(decayed, rel=1e-6)
+
+
 def test_additions_are_tested_on_problems_of_their_own() -> None:
     test = ADDITION.test(2000)
     held_out = {tuple(problem) for problem in test.source.T}
@@ -326,6 +346,9 @@ def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
     make("dot").save(path)
     with pytest.raises(CheckpointError, match="is of the model 'AttentiveSeq2Seq'; a Seq2Seq is needed"):
         Seq2Seq.load(path)
+    make().save(path)
+    with pytest.raises(CheckpointError, match="of the model 'Seq2Seq'; an AttentiveSeq2Seq is needed here"):
+        AttentiveSeq2Seq.load(path)
     save_checkpoint(path, {}, {})
     with pytest.raises(CheckpointError, match="does not name its model"):
         Seq2Seq.load(path)
@@ -405,6 +428,7 @@ def test_pairs_that_do_not_fit(kind: str, change: dict[str, Any], error: type, s
             lambda: make().greedy(GOOD.source, GOOD.source_lengths, 0),
             "max_length must be an integer of at least 1",
         ),
+        (lambda: next(fit(make(), draw, 0)), "fit: steps must be an integer of at least 1, not 0"),
         (lambda: make().beam(GOOD.source, GOOD.source_lengths, 0, 3), "the width of a beam .* not 0"),
     ],
 )
@@ -413,6 +437,7 @@ def test_arguments_out_of_range(call: Any, sentence: str) -> None:
         call()
 
 
-def test_a_dtype_that_is_not_floating() -> None:
-    with pytest.raises(DtypeError, match="Seq2Seq: dtype must be a floating one, not int64"):
-        Seq2Seq(V, V, dtype=np.int64)
+@pytest.mark.parametrize("dtype", ["int64", "float16"])
+def test_other_dtypes_are_refused(dtype: str) -> None:
+    with pytest.raises(DtypeError, match=f"Seq2Seq: dtype must be float32 or float64, not {dtype}"):
+        Seq2Seq(V, V, dtype=dtype)

@@ -386,3 +386,8 @@ def test_the_learning_rate_warms_up_and_falls_after_each_pass() -> None:
     lrs = rates(epochs=3, warmup=4, decay=0.5)
     np.testing.assert_allclose(lrs[:5], [0.25, 0.5, 0.75, 1, 1])
     assert sorted(set(lrs[4:]), reverse=True) == [1, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("schedule", ["exponential", "cosine"])
+def test_a_run_shorter_than_its_warm_up_comes_to_its_rate(schedule: str) -> None:
+    np.testing.assert_allclose(rates(steps=5, warmup=100, schedule=schedule), [0.2, 0.4, 0.6, 0.8, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,55 @@ def test_tied_weights_are_one_parameter_that_learns_from_both_its_uses() -> None
     np.testing.assert_allclose(tied.embedding.weight.grad, apart[0] + apart[1], rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.parametrize(("d_model", "std"), [(48, 0.08), (192, 0.04)])
+def test_the_weights_start_with_gpt_2_s_spread(d_model: int, std: float) -> None:
+    """0.02 at a size of 768, and as large products at others; less where many layers add up."""
+    model = make(d_model, layers=8, context=100, tied=False)
+    added, seen = ("self_attn.out_proj.weight", "linear2.weight"), []
+    for name, p in model.named_parameters():
+        layer, inner = re.fullmatch(r"(?:blocks\.(\d)\.)?(.*)", name).groups()
+        if name in ("embedding.weight", "places.weight") or (layer is not None and p.ndim == 2):
+            seen.append(inner)
+            expected = std / 4 if inner in added else std
+            assert p.numpy().std() == pytest.approx(expected, rel=0.1), name
+    assert len(seen) == 2 + 8 * 4
+
+
+def zeros_and_doubles(found: np.ndarray, plain: np.ndarray) -> bool:
+    """Whether it is `plain` after dropout of one half."""
+    zero, double = np.isclose(found, 0, atol=1e-12), np.isclose(found, 2 * plain, atol=1e-12)
+    return bool((zero | double).all() and 0.3 < zero.mean() < 0.7)
+
+
+@pytest.mark.parametrize("part", ["attended", "linear2"])
+def test_dropout_acts_on_what_either_part_of_a_layer_gives(part: str) -> None:
+    block, x = Block(8, 2, dropout=0.5, std=0.3, seed=0), np.random.default_rng(0).standard_normal((9, 4, 8))
+    # Without the other part, and without dropout of the attention's weights.
+    other = block.linear2 if part == "attended" else block.self_attn.out_proj
+    other.weight.data = np.zeros(other.weight.shape)
+    block.self_attn.dropout.p = 0.0
+    with block.evaluating():
+        plain = block(x).numpy() - x
+    assert zeros_and_doubles(block(x).numpy() - x, plain)
+
+
+def test_dropout_acts_on_the_weights_of_the_attention() -> None:
+    block, x = Block(8, 2, dropout=0.5, std=0.3, seed=0), np.random.default_rng(0).standard_normal((9, 4, 8))
+    block.dropout.p = 0.0
+    assert (block(x).numpy() != block(x).numpy()).any()
+
+
+def test_dropout_acts_on_characters_and_their_places() -> None:
+    model = make(dropout=0.5)
+    seen = []
+    model.blocks = [lambda x: seen.append(x.numpy()) or x]
+    ids = text(6, 9)
+    model(ids)
+    with model.evaluating():
+        model(ids)
+    assert zeros_and_doubles(*seen)
+
+
 def test_dropout_acts_in_training_and_not_in_evaluation() -> None:
     model = make(dropout=0.5)
     ids = text(5)
@@ -323,10 +373,11 @@ def test_a_checkpoint_whose_config_is_wrong_is_refused(key: str, value: Any, sen
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"d_model": 0}, "the size of the model must be at least 1, not 0"),
-        ({"layers": 0}, "the number of layers must be at least 1, not 0"),
-        ({"heads": 0}, "the number of heads must be at least 1, not 0"),
-        ({"context": 0}, "the context must be at least 1, not 0"),
+        ({"d_model": 0}, "the size of the model must be a whole number from 1 up, not 0"),
+        ({"layers": 0}, "the number of layers must be a whole number from 1 up, not 0"),
+        ({"layers": 1.5}, "the number of layers must be a whole number from 1 up, not 1.5"),
+        ({"heads": 0}, "the number of heads must be a whole number from 1 up, not 0"),
+        ({"context": 0}, "the context must be a whole number from 1 up, not 0"),
         ({"heads": 3}, "3 heads cannot share a model of size 8"),
         ({"positions": "rotary"}, "the positions must be one of learned, sinusoidal, not 'rotary'"),
         ({"dropout": 1.5}, "the dropout must be a probability, 0 to 1, not 1.5"),
@@ -347,6 +398,11 @@ def test_ids_and_states_that_do_not_fit_are_errors() -> None:
         model(np.full((2, 1), V))
     for state in (np.zeros((2, 6), int), np.zeros((3, 5), int), np.zeros((2, 5))):
         with pytest.raises(ShapeError, match=r"the last characters of 2 texts, integers \(2, 5\)"):
+            model(text(3), state)
+    # A row that has been read less far would cut the others' context to its own.
+    uneven = np.array([[1, 2, 3, 4, 5], [-1, -1, -1, -1, 5]])
+    for state in (uneven, uneven[::-1]):
+        with pytest.raises(ShapeError, match="all rows of a state must hold as many characters"):
             model(text(3), state)
     with pytest.raises(ShapeError, match="expected a query"):
         Block(4, 2)(np.ones((3, 4)))

@@ -67,7 +67,7 @@ def make_cell(name: str, input_size: int, hidden_size: int, **options: Any) -> C
         if option not in known:
             raise UserError(
                 f"the cell {name!r} has no option {option!r}{_meant(option, known)}; "
-                f"its options are {', '.join(known)}"
+                f"its options are {', '.join(o for o in known if o not in ('seed', 'dtype'))}"
             )
     return CELLS[name](input_size, hidden_size, **options)
 

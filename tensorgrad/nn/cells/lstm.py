@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ class LSTMCell(GatedCell):
     forget_bias: where b_f starts, instead of at random; with 1 or more the cell remembers from the first
         training step on. The value stands in bias_ih, zeros in bias_hh.
     The state is (h, c), both (B, H); the output is h_t. Raises ShapeError for wrong sizes, ValueError for a
-    forget bias without biases.
+    forget bias that is no finite number, or without biases.
     Source: Hochreiter, Schmidhuber, "Long Short-Term Memory" (1997); forget gate of Gers, Schmidhuber,
     Cummins, "Learning to Forget" (2000); its bias: Jozefowicz, Zaremba, Sutskever, "An Empirical Exploration
     of Recurrent Network Architectures" (2015).
@@ -56,6 +57,10 @@ class LSTMCell(GatedCell):
         super().__init__(input_size, hidden_size, bias, seed=seed, dtype=dtype)
         if forget_bias is None:
             return
+        given: Any = forget_bias
+        most: Any = float(np.finfo(dtype).max)
+        if not (isinstance(given, Real) and abs(given) <= most):
+            raise ValueError(f"{type(self).__name__}: forget_bias must be a finite number, not {given!r}")
         if self.bias_ih is None or self.bias_hh is None:
             raise ValueError(f"{type(self).__name__}: forget_bias={forget_bias} needs biases, but bias=False")
         for parameter, start in ((self.bias_ih, forget_bias), (self.bias_hh, 0.0)):
