@@ -17,17 +17,22 @@ __all__ = ["backpropagate"]
 
 
 def backpropagate(
-    seeds: Iterable[tuple[Node, Any]], wanted: Sequence[Node] | None = None, create_graph: bool = False
+    seeds: Iterable[tuple[Node, Any]],
+    wanted: Sequence[Node] | None = None,
+    create_graph: bool = False,
+    cut: bool = False,
 ) -> dict[int, Any]:
     """Reverse-mode differentiation from `seeds`, pairs of a node and its cotangent.
 
     With `wanted`, returns the cotangents of those nodes by creation number; a node that the seeds do not
     depend on is absent. Without, adds the cotangent of every leaf (and of every node that retains its
-    gradient) to its `grad`. With `create_graph` the cotangents are themselves recorded.
+    gradient) to its `grad`. With `create_graph` the cotangents are themselves recorded. With `cut` the walk
+    ends at the wanted nodes: none of them counts towards another through what it was made from, and their
+    hooks, which are for whole gradients, see nothing.
 
     Cotangents live in this call alone, so walking a graph twice gives the same numbers twice.
     """
-    walk = _Walk(wanted, create_graph)
+    walk = _Walk(wanted, create_graph, cut)
     # The walk looks for anomalies itself: it knows of which operation a bad gradient is the backward.
     with configure(recording=create_graph, anomaly=False), collector_paused():
         return walk.run(seeds)
@@ -36,8 +41,9 @@ def backpropagate(
 class _Walk:
     """The state of one backward walk: what has arrived where, and what is next."""
 
-    def __init__(self, wanted: Sequence[Node] | None, create_graph: bool) -> None:
+    def __init__(self, wanted: Sequence[Node] | None, create_graph: bool, cut: bool) -> None:
         self.create_graph = create_graph
+        self.cut = cut
         self.anomaly = context().anomaly
         # Without anything wanted, cotangents go to the leaves, of which none has a number below 0.
         self.deposit = wanted is None
@@ -77,8 +83,8 @@ class _Walk:
                 or index in wanted
             ):
                 g = self.settle(node, g)
-            if op is None:
-                continue
+                if op is None or (self.cut and index in wanted):
+                    continue
             args, operands, params, vjps = node.args, node.operands, node.params, op.vjps
             if create_graph:
                 ans: Any = node
@@ -151,9 +157,10 @@ class _Walk:
             if g.dtype != node._value.dtype:
                 g = g.astype(node._value.dtype)
         node = self.stands_for.get(node.index, node)
-        if node.hooks:
+        wanted = node.index in self.wanted
+        if node.hooks and not (self.cut and wanted):
             g, own = self.hooked(node, g), False
-        if node.index in self.wanted:
+        if wanted:
             self.found[node.index] = g
         elif self.deposit and (node.op is None or node.retains_grad):
             g_array = g._value if isinstance(g, Node) else g
