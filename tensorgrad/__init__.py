@@ -3,7 +3,7 @@
 Names follow NumPy for operations, PyTorch for `nn` and `optim`, JAX for transforms.
 """
 
-from tensorgrad import functional, nn, ops, optim, tree, viz
+from tensorgrad import bptt, functional, nn, ops, optim, tree, viz
 from tensorgrad.check.gradcheck import gradcheck
 from tensorgrad.errors import (
     AnomalyError,
@@ -46,6 +46,7 @@ __all__ = [
     "Tensor",
     "TensorgradError",
     "UserError",
+    "bptt",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "checkpoint",

@@ -194,7 +194,7 @@ def test_importing_the_package_imports_numpy_and_nothing_else() -> None:
     assert sorted(foreign("import tensorgrad")) == []
 
 
-@pytest.mark.parametrize("name", ["nn", "optim", "data", "viz"])
+@pytest.mark.parametrize("name", ["nn", "optim", "bptt", "data", "viz"])
 def test_neither_do_the_parts_that_need_no_more(name: str) -> None:
     assert sorted(foreign(f"import tensorgrad.{name}")) == []
 

@@ -29,7 +29,11 @@ def module_names() -> Iterator[str]:
 
 
 # What the examples of a part call for, beyond what importing it does.
-NEEDED = {"tensorgrad.cli": "typer", "tensorgrad.viz.plots": "matplotlib"}
+NEEDED = {
+    "tensorgrad.cli": "typer",
+    "tensorgrad.viz.plots": "matplotlib",
+    "tensorgrad.viz.bptt_plots": "matplotlib",
+}
 NAMES = sorted(module_names())
 EVERY = pytest.mark.parametrize("name", NAMES)
 

@@ -1,4 +1,4 @@
-"""`tensorgrad check`: three ways to the same gradients, tensor by tensor.
+"""`tensorgrad check`: three ways to the same gradients, tensor by tensor; or those of a file of yours.
 
 The first is the engine's: it records the unrolled graph and differentiates that. The second is
 backpropagation through time written by hand, in `tensorgrad.models.manual`, which knows nothing of the
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from tensorgrad import functional as F
 from tensorgrad import nn
 from tensorgrad.check.gradcheck import central_differences, norm_error
 from tensorgrad.cli import runs
+from tensorgrad.cli.check_file import check_file
 from tensorgrad.cli.whiteboard import CELLS, Whiteboard, whiteboard
 from tensorgrad.errors import UserError
 
@@ -68,7 +70,19 @@ class Row(NamedTuple):
 
 @runs.limit_threads()
 def check(
-    cell: Annotated[str, typer.Option(help=f"The recurrent cell: {', '.join(CELLS)}.")] = "rnn",
+    context: typer.Context,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE.py",
+            help="A file of yours with forward(params, xs, targets, h0) -> (loss, cache) and "
+            "backward(params, cache) -> gradients. It is run, and its backward is held against the graph.",
+            show_default=False,
+        ),
+    ] = None,
+    cell: Annotated[
+        str, typer.Option(help=f"The recurrent cell: {', '.join(CELLS)}. Of a FILE it is found out.")
+    ] = "rnn",
     T: Annotated[int, typer.Option("-T", "--timesteps", help="Timesteps.")] = 8,
     B: Annotated[int, typer.Option("-B", "--batch", help="Sequences.")] = 3,
     H: Annotated[int, typer.Option("-H", "--hidden", help="Hidden units.")] = 16,
@@ -81,14 +95,18 @@ def check(
 ) -> None:
     """Compare the gradients of an RNN: automatic, by hand, by differences.
 
+    With a FILE, check the backward in it, and say what is wrong with it.
+
     Ends with status 1 if anything differs.
     """
+    if file is not None:
+        _check_file(context, file, cell, seed)
+        return
     # Of a single character there is nothing to predict.
     for option, size, least in (("-T", T, 1), ("-B", B, 1), ("-H", H, 1), ("-V", V, 2)):
         if size < least:
             raise UserError(f"{option} must be at least {least}, not {size}")
-    if seed < 0:
-        raise UserError(f"the seed must be a whole number from 0 up, not {seed}")
+    _check_seed(seed)
     rows = compare(T, B, H, V, seed, dtype, cell)
     console = runs.make_console()
     network = f"{whiteboard(cell).title}, T={T} B={B} H={H} V={V}, {dtype}"
@@ -100,6 +118,30 @@ def check(
     print(summary(rows))
     if not all(row.ok for row in rows):
         raise typer.Exit(1)
+
+
+def _check_file(context: typer.Context, file: Path, cell: str, seed: int) -> None:
+    given = {name for name in context.params if _is_given(context, name)}
+    if given - {"file", "cell", "seed"}:
+        raise UserError(
+            "of a file only --cell and --seed can be chosen: it is checked in float64, with sizes and under "
+            "conditions that show mistakes"
+        )
+    _check_seed(seed)
+    report = check_file(file, cell if "cell" in given else None, seed)
+    print(f"{file}\n{report}")
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise UserError(f"the seed must be a whole number from 0 up, not {seed}")
 
 
 def compare(

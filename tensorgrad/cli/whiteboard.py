@@ -1,7 +1,7 @@
-"""The cells that `tensorgrad check` knows, written for the engine as one would on a whiteboard.
+"""The cells that `tensorgrad check` knows: the hand-written ones beside their graphs on the whiteboard.
 
-The lines are the equations at the head of `rnn.py`, `lstm.py` and `gru.py` in `models/manual`, and every
-operation of them is recorded. What these have a gradient of at every timestep is labelled here.
+The graphs, in `tensorgrad.bptt.reference`, are the equations at the head of `rnn.py`, `lstm.py` and `gru.py`
+in `models/manual`, and what these have a gradient of at every timestep is labelled in them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import tensorgrad as tg
+from tensorgrad.bptt import reference
 from tensorgrad.errors import UserError
 from tensorgrad.models.manual import gru, lstm, rnn
 
@@ -42,37 +42,12 @@ class Whiteboard(NamedTuple):
     states: tuple[str, ...] = ("h0",)
 
 
-def _rnn(p: Params, x: Any, state: State) -> State:
-    (h,) = state
-    a = tg.label(x @ p["W_xh"].T + h @ p["W_hh"].T + p["b_h"], "a")
-    return (tg.label(tg.tanh(a), "h"),)
-
-
-def _lstm(p: Params, x: Any, state: State) -> State:
-    h, c = state
-    a = tg.label(x @ p["W_xh"].T + h @ p["W_hh"].T + p["b_h"], "a")
-    a_i, a_f, a_g, a_o = tg.split(a, 4, axis=1)
-    i, f, g, o = tg.sigmoid(a_i), tg.sigmoid(a_f), tg.tanh(a_g), tg.sigmoid(a_o)
-    c = tg.label(f * c + i * g, "c")
-    return tg.label(o * tg.tanh(c), "h"), c
-
-
-def _gru(p: Params, x: Any, state: State) -> State:
-    (h,) = state
-    x_r, x_z, x_n = tg.split(x @ p["W_xh"].T + p["b_xh"], 3, axis=1)
-    h_r, h_z, h_n = tg.split(h @ p["W_hh"].T + p["b_hh"], 3, axis=1)
-    r = tg.sigmoid(tg.label(x_r + h_r, "a_r"))
-    z = tg.sigmoid(tg.label(x_z + h_z, "a_z"))
-    n = tg.tanh(tg.label(x_n + r * tg.label(h_n, "v"), "a_n"))
-    return (tg.label((1 - z) * n + z * h, "h"),)
-
-
 _WHITEBOARDS = {
-    "rnn": Whiteboard("A vanilla RNN", rnn, _rnn, {"dy": ("y",), "dh": ("h",), "da": ("a",)}),
+    "rnn": Whiteboard("A vanilla RNN", rnn, reference.rnn, {"dy": ("y",), "dh": ("h",), "da": ("a",)}),
     "lstm": Whiteboard(
         "An LSTM",
         lstm,
-        _lstm,
+        reference.lstm,
         {"dy": ("y",), "dh": ("h",), "dc": ("c",), "da": ("a",)},
         gates=4,
         states=("h0", "c0"),
@@ -80,7 +55,7 @@ _WHITEBOARDS = {
     "gru": Whiteboard(
         "A GRU",
         gru,
-        _gru,
+        reference.gru,
         {"dy": ("y",), "dh": ("h",), "da": ("a_r", "a_z", "a_n"), "dv": ("v",)},
         gates=3,
         biases=("b_xh", "b_hh"),

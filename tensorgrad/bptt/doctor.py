@@ -1,0 +1,105 @@
+"""Which mistake explains the numbers: each that the graph has room for is made, and the result compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tensorgrad.bptt.mistakes import Mistake, mistakes
+from tensorgrad.bptt.places import Places
+from tensorgrad.bptt.replay import Replay
+from tensorgrad.context import collector_paused, configure
+from tensorgrad.nn.unroll import Unrolled
+from tensorgrad.tensor import Tensor, seed_of
+
+__all__ = ["Finding", "diagnose"]
+
+# Tried only where no other mistake explains the numbers: there are many of them in any cell with gates.
+RARE = ("BPTT040", "BPTT041", "BPTT042")
+
+
+class Finding(NamedTuple):
+    """A mistake that gives exactly the numbers seen.
+
+    code: of the catalogue. where: at what, in the names of the graph.
+    """
+
+    code: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.where}"
+
+
+def diagnose(
+    loss: Tensor,
+    unrolled: Unrolled,
+    agrees: Callable[[int, Mapping[int, np.ndarray]], bool],
+    given: Mapping[int, np.ndarray],
+    first: int,
+) -> list[Finding]:
+    """The mistakes whose backward agrees with what was given, one finding for each code.
+
+    agrees: whether what was given of the node with this number, if anything was, is what cotangents say.
+    given: what was given, by number of the node. first: the number of the first that differs.
+    """
+    with configure(recording=False), collector_paused(), np.errstate(all="ignore"):
+        places = Places(loss, unrolled)
+        seed: Any = seed_of(loss, None)
+        trial = _Trial(places, [(loss, seed)], agrees, given)
+        rare: list[Mistake] = []
+        for mistake in mistakes(places, _limits(places, seed, loss, given, first)):
+            if mistake.code in RARE:
+                rare.append(mistake)
+            else:
+                trial.of(mistake)
+        for mistake in rare if not trial.findings else ():
+            trial.of(mistake)
+    return list(trial.findings.values())
+
+
+class _Trial:
+    """Mistakes are made one after the other, and those that explain what was given are kept."""
+
+    def __init__(
+        self,
+        places: Places,
+        seeds: list[tuple[Tensor, Any]],
+        agrees: Callable[[int, Mapping[int, np.ndarray]], bool],
+        given: Mapping[int, np.ndarray],
+    ) -> None:
+        self.places, self.seeds, self.agrees, self.given = places, seeds, agrees, given
+        matrices = (x for x in places.order if x.op is None and x._value.ndim > 1)
+        self.weights = {x.index for x in matrices if places.is_shared(x)}
+        self.findings: dict[str, Finding] = {}
+
+    def of(self, mistake: Mistake) -> None:
+        """Make a mistake, unless one of its code explains everything already."""
+        if mistake.code in self.findings:
+            return
+        seeds = [(node, mistake.scale * g) for node, g in self.seeds]
+        # Most mistakes show without the gradient of any weight, which is the larger part of the work.
+        if not mistake.replay(self.places).run(seeds, self.agrees, self.given, self.weights):
+            return
+        replay = mistake.replay(self.places)
+        # What the mistake cuts off from the loss is not reached, and has a gradient of zero.
+        if replay.run(seeds, self.agrees, self.given) and all(
+            self.agrees(index, replay.cotangents) for index in self.given
+        ):
+            self.findings[mistake.code] = Finding(mistake.code, mistake.where)
+
+
+def _limits(
+    places: Places, seed: Any, loss: Tensor, given: Mapping[int, np.ndarray], first: int
+) -> list[float]:
+    """If the carry was clipped, at what: the largest number in it where it first differs."""
+    if first not in places.leaves:
+        return []
+    right = Replay(places)
+    right.run([(loss, seed)])
+    if first not in right.carried:
+        return []
+    local = right.cotangents[first] - right.dense(right.carried[first])
+    return [float(np.abs(given[first] - local).max())]
