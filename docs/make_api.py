@@ -21,9 +21,11 @@ SECTIONS = {
     "tensorgrad.nn.init": "nn.init",
     "tensorgrad.optim": "optim",
     "tensorgrad.check": "tg.check",
+    "tensorgrad.bptt": "tg.bptt",
     "tensorgrad.tree": "tg.tree",
     "tensorgrad.viz": "tg.viz",
     "tensorgrad.viz.plots": "tg.viz.plots",
+    "tensorgrad.viz.bptt_plots": "tg.viz.bptt_plots",
     "tensorgrad.data": "tensorgrad.data",
     "tensorgrad.io": "tensorgrad.io",
 }

@@ -141,3 +141,15 @@ def test_train_transformer(run: Run, tmp_path: Path) -> None:
     assert len(out) > 400
     options = ("--layers", "2", "--positions", "sinusoidal", "--size", "8")
     assert run("train_transformer.py", str(text), "--steps", "2", *options).startswith("step 2: ")
+
+
+def test_gradient_flow(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    out = run("gradient_flow.py", "--steps", "1", "--T", "12")
+    factors = [float(x) for x in re.findall(r"factor of one step back (\S+), greatest", out)]
+    assert len(factors) == 6
+    assert factors == sorted(factors)
+    assert factors[0] < 0.6 < 1 < factors[-1]
+    assert re.findall(r"^(\w+) *: loss", out, re.MULTILINE) == ["RNN", "LSTM", "GRU"]
+    run("gradient_flow.py", "--steps", "0", "--T", "6", "--out", str(tmp_path))
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["cells.png", "horizon.png", "spectral-radius.png"]

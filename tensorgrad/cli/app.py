@@ -17,6 +17,7 @@ import tensorgrad
 from tensorgrad.cli.check import check
 from tensorgrad.cli.demo import demo
 from tensorgrad.cli.draw import draw
+from tensorgrad.cli.exercise import exercise
 from tensorgrad.cli.info import info
 from tensorgrad.cli.sample import sample
 from tensorgrad.cli.train import train
@@ -74,4 +75,5 @@ app.command()(train)
 app.command()(sample)
 app.command()(check)
 app.command()(draw)
+app.command()(exercise)
 app.command()(info)
