@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tensorgrad.backward import backpropagate
+from tensorgrad.bptt.contributions import contributions
 from tensorgrad.bptt.doctor import diagnose
 from tensorgrad.bptt.partition import reachable
 from tensorgrad.bptt.report import Report, Row
@@ -30,7 +31,8 @@ class _Target(NamedTuple):
     """One array that was given, and the node whose gradient it claims to be.
 
     t: its timestep, None where it has none. kept: where a mask keeps the state of ended sequences, the node
-    that leaves the step, `node` being what the cell computed.
+    that leaves the step, `node` being what the cell computed. share: for what is a timestep's share of the
+    gradient of `node`, the right one.
     """
 
     name: str
@@ -38,9 +40,12 @@ class _Target(NamedTuple):
     node: Node
     given: np.ndarray
     kept: Node | None = None
+    share: np.ndarray | None = None
 
     def gradient(self, cotangents: Mapping[int, np.ndarray]) -> np.ndarray:
         """The gradient by creation numbers; zero where the loss does not depend on the tensor."""
+        if self.share is not None:
+            return self.share
         own = cotangents.get(self.node.index)
         if own is None:
             own = np.zeros(self.node._value.shape)
@@ -62,13 +67,14 @@ def compare(
 
     loss: one number, computed from the run `unrolled`.
     manual: arrays by name. A name in `wrt` is the gradient of that Tensor, such as a weight or the initial
-        state. Any other is a record (T, ...) of the gradients of a labelled tensor of every timestep, by its
-        label, with a d before it or without: "dh", "da", "dx".
+        state; with an axis T in front, the share of every timestep in it. "loss" is that of the forward that
+        belongs to the backward, and checked first. Any other is a record (T, ...) of the gradients of a
+        labelled tensor of every timestep, by its label, with a d before it or without: "dh", "da", "dx".
     wrt: a Module, for its parameters, or Tensors by name. A name of `manual` may have a d before it.
     unrolled: what `nn.unroll` returned.
     diagnosis: whether to look for the mistake where something differs.
-    Raises GraphError for a name that is neither, or a tensor that the loss does not depend on; ShapeError
-    for an array of another shape, and for one that is not finite.
+    Raises GraphError for a name that is neither, a tensor that the loss does not depend on, and a forward
+    with another loss; ShapeError for an array of another shape, and for one that is not finite.
 
     >>> import tensorgrad as tg
     >>> cell = tg.nn.RNNCell(2, 3, seed=0)
@@ -80,6 +86,7 @@ def compare(
     """
     if not isinstance(loss, Tensor) or loss.size != 1:
         raise GraphError("compare: the loss is one number, a Tensor of the graph")
+    manual = _without_loss(loss, manual)
     if not manual:
         raise GraphError("compare: there are no gradients to compare; give them as {name: array}")
     targets = _targets(loss, manual, wrt, unrolled)
@@ -124,14 +131,23 @@ class _Comparison:
         wrong = [k for k, error in enumerate(errors) if not error <= self.tolerance]
         if not wrong:
             return Report(rows, self.tolerance, steps, None)
-        first = self.targets[max(wrong, key=lambda k: self.targets[k].node.index)]
+        first = self.targets[max(wrong, key=self._rank)]
         looked = diagnosis and self.unrolled is not None
         findings = []
         if diagnosis and self.unrolled is not None:
-            given = {target.node.index: target.given for target in self.targets}
+            given = {target.node.index: target.given for target in self.targets if target.share is None}
             findings = diagnose(self.loss, self.unrolled, self._agrees(), given, first.node.index)
         left = self._residue(first) if not findings else []
         return Report(rows, self.tolerance, steps, (first.name, first.t), findings, left, looked)
+
+    def _rank(self, k: int) -> tuple[float, int]:
+        """Greater for what a backward comes to earlier."""
+        target = self.targets[k]
+        if target.share is None or self.unrolled is None or target.t is None:
+            return target.node.index, 0
+        # A step's share of a weight comes after all else of the step.
+        step = self.unrolled.steps[target.t].values()
+        return min(x.index for x in step if isinstance(x, Node) and x.op is not None) - 0.5, -k
 
     def _residue(self, first: _Target) -> list[str]:
         """What can be said of the first tensor that differs where no mistake explains it."""
@@ -162,7 +178,8 @@ class _Comparison:
         tolerance = 100 * self.tolerance
         places: dict[int, list[int]] = {}
         for k, target in enumerate(self.targets):
-            places.setdefault(target.node.index, []).append(k)
+            if target.share is None:
+                places.setdefault(target.node.index, []).append(k)
 
         def agrees(index: int, cotangents: Mapping[int, np.ndarray]) -> bool:
             at_hand = places.get(index, ())
@@ -185,18 +202,39 @@ def _targets(loss: Tensor, manual: Mapping[str, Any], wrt: Any, unrolled: Unroll
                 f"compare: the manual {name} is {array[place]} at {place}; find where the backward divides "
                 "by zero or overflows first"
             )
-        targets += _resolved(name, array, named, unrolled, behind)
+        targets += _resolved(loss, name, array, named, unrolled, behind)
     return targets
 
 
+def _without_loss(loss: Tensor, manual: Mapping[str, Any]) -> dict[str, Any]:
+    """The gradients alone, once the forward is known to be that of the graph."""
+    rest = {name: value for name, value in manual.items() if name != "loss"}
+    if "loss" in manual:
+        given, right = float(manual["loss"]), float(loss.item())
+        tolerance = 1e-9 if loss.dtype.itemsize == 8 else 1e-4
+        if not abs(given - right) <= tolerance * max(1.0, abs(right)):
+            raise GraphError(
+                f"compare: the loss of the hand-written forward is {given:.9g} and that of the graph "
+                f"{right:.9g}; mend the forward first, for a backward cannot be judged on another forward"
+            )
+    return rest
+
+
 def _resolved(
-    name: str, array: np.ndarray, named: dict[str, Any], unrolled: Unrolled | None, behind: dict[int, Node]
+    loss: Tensor,
+    name: str,
+    array: np.ndarray,
+    named: dict[str, Any],
+    unrolled: Unrolled | None,
+    behind: dict[int, Node],
 ) -> list[_Target]:
     for key in (name, name.removeprefix("d")):
         if key in named:
             node = named[key]
             if not isinstance(node, Node) or node.index not in behind:
                 raise GraphError(f"compare: the loss does not depend on {key}, or it requires no gradient")
+            if unrolled is not None and array.shape == (len(unrolled), *node._value.shape):
+                return _shares(loss, name, array, named[key], unrolled)
             _check_shape(name, array, node._value.shape)
             return [_Target(name, None, node, array)]
     for key in (name, name.removeprefix("d")):
@@ -217,6 +255,15 @@ def _resolved(
         f"compare: there is no tensor for the manual gradient {name!r}; the graph has "
         f"{', '.join(known) or 'none'}. Label it in the cell with tg.label(x, ...), or pass it in wrt=..."
     )
+
+
+def _shares(loss: Tensor, name: str, array: np.ndarray, x: Tensor, unrolled: Unrolled) -> list[_Target]:
+    """What every timestep adds to the gradient of a weight, and their sum where nothing else adds to it."""
+    right = contributions(loss, x, unrolled)
+    targets = [_Target(name, t, x, array[t], share=right.shares[t]) for t in range(len(array))]
+    if right.rest is None or not np.any(right.rest):
+        targets.append(_Target(f"{name}, summed", None, x, array.sum(axis=0)))
+    return targets
 
 
 def _record(name: str, t: int, x: Node, label: str, given: np.ndarray) -> _Target:

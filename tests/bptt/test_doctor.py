@@ -23,6 +23,21 @@ from .hand_written import (
 DRAWS = 20
 
 
+def first_by_hand(wrong, right):
+    """The first that differs in the order of the loops of the hand-written backwards; several if they tie."""
+
+    def differs(a, b):
+        return np.linalg.norm(a - b) > 1e-9 * max(np.linalg.norm(b), 1e-3)
+
+    if differs(wrong["dy"], right["dy"]):
+        return [("dy", None)]
+    for t in reversed(range(len(right["dh"]))):
+        for name in ("dh", "dc", "da", "dx"):
+            if name in wrong and differs(wrong[name][t], right[name][t]):
+                return [(name, t)]
+    return [(name, None) for name in wrong if differs(wrong[name], right[name])]
+
+
 @pytest.mark.parametrize(("kind", "title"), PLANTED)
 def test_a_planted_mistake_is_named(kind, title):
     right, wrong, code = TABLES[kind][title]
@@ -33,6 +48,7 @@ def test_a_planted_mistake_is_named(kind, title):
         grads = compared(kind, gradients(problem, right, wrong))
         report = compare(loss, grads, wrt, roll)
         assert not report.ok, seed
+        assert report.first_divergence in first_by_hand(grads, problem.gradients()), seed
         if code not in [finding.code for finding in report.diagnosis[:2]]:
             unnamed.append((seed, report.diagnosis))
     assert unnamed == []
@@ -271,3 +287,29 @@ def test_weights_that_are_multiplied_from_the_right_or_turned(turned, mistake, c
     report = compare(loss, manual, {"U": U, "W": W}, roll)
     assert not report.ok
     assert code in [finding.code for finding in report.diagnosis[:2]], str(report)
+
+
+def test_the_share_of_every_timestep_in_a_weight_is_compared():
+    problem = draw("rnn", 2)
+    loss, roll, wrt = graph(problem)
+    shares = tg.bptt.contributions(loss, wrt["W_hh"], roll).shares
+    report = compare(loss, {"W_hh": shares, "dh": problem.gradients()["dh"]}, wrt, roll)
+    assert report.ok
+    assert [row.name for row in report.rows] == ["W_hh", "W_hh, summed", "dh"]
+    wrong = shares.copy()
+    wrong[1] *= 2
+    report = compare(loss, {"W_hh": wrong}, wrt, roll)
+    assert report.first_divergence == ("W_hh", 1)
+    states = np.stack([problem.initial["h0"], *(step["h"].numpy() for step in roll.steps)])
+    da = problem.gradients()["da"]
+    late = np.stack([da[t].T @ states[t + 1] for t in range(len(roll))])
+    report = compare(loss, {"W_hh": late}, wrt, roll)
+    assert report.first_divergence == ("W_hh", len(roll) - 1)
+    assert report.diagnosis[0].code == "BPTT006"
+
+
+def test_the_forward_is_checked_first():
+    loss, grads, wrt, roll = right_comparison()
+    assert compare(loss, {**grads, "loss": loss.item()}, wrt, roll).ok
+    with pytest.raises(tg.GraphError, match="mend the forward first, for a backward cannot"):
+        compare(loss, {**grads, "loss": loss.item() * 1.001}, wrt, roll)

@@ -20,7 +20,7 @@ from tensorgrad.bptt.places import Edge, Places
 from tensorgrad.bptt.replay import Edit
 from tensorgrad.graph import Node
 
-LONGEST_WINDOW = 16
+LONGEST_WINDOW = 8
 LIMITS = (0.1, 0.5, 1.0, 5.0, 10.0)
 
 
