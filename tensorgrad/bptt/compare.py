@@ -135,8 +135,8 @@ class _Comparison:
         looked = diagnosis and self.unrolled is not None
         findings = []
         if diagnosis and self.unrolled is not None:
-            given = {target.node.index: target.given for target in self.targets if target.share is None}
-            findings = diagnose(self.loss, self.unrolled, self._agrees(), given, first.node.index)
+            whole = {target.node.index: target.given for target in self.targets if target.share is None}
+            findings = diagnose(self.loss, self.unrolled, self._agrees(), whole, first.node.index)
         left = self._residue(first) if not findings else []
         return Report(rows, self.tolerance, steps, (first.name, first.t), findings, left, looked)
 

@@ -78,13 +78,13 @@ class Places:
         ]
         # The first timestep last: there a constant may stand where a state stands in the others.
         for node in sorted(inside, key=lambda node: not self.t[node.index]):
-            t = self.t[node.index]
-            assert t is not None
-            signatures = list(self._signatures(node, t))
+            step = self.t[node.index]
+            assert step is not None
+            signatures = list(self._signatures(node, step))
             signature = next((each for each in signatures if each in known), signatures[0])
-            place = known.setdefault(signature, len(known))
-            self.place[node.index] = place
-            self.at.setdefault((place, t), node)
+            number = known.setdefault(signature, len(known))
+            self.place[node.index] = number
+            self.at.setdefault((number, step), node)
         for node in self.order:
             for argnum in node.live:
                 edge = Edge(node, argnum)

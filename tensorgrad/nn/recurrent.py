@@ -488,7 +488,7 @@ def truncated(
     >>> [len(roll) for roll in truncated(nn.RNNCell(2, 3, seed=0), np.ones((8, 1, 2)), window=3)]
     [3, 3, 2]
     """
-    if not isinstance(window, numbers.Integral) or isinstance(window, bool) or window < 1:
+    if not isinstance(window, (int, np.integer)) or isinstance(window, bool) or window < 1:
         raise ValueError(f"truncated: the window is a number of timesteps from 1 up, not {window!r}")
     xs = xs if isinstance(xs, Tensor) else Tensor(np.array(xs))
     if not xs.ndim or not len(xs):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -200,7 +199,7 @@ def _piece(checkpoint: int | str | None, T: int) -> int:
         return T
     if checkpoint == "sqrt":
         return math.isqrt(T - 1) + 1
-    if not isinstance(checkpoint, Integral) or isinstance(checkpoint, bool) or checkpoint < 1:
+    if not isinstance(checkpoint, (int, np.integer)) or isinstance(checkpoint, bool) or checkpoint < 1:
         raise ValueError(
             f"unroll: checkpoint is a number of timesteps from 1 up, or 'sqrt', not {checkpoint!r}"
         )

@@ -207,7 +207,7 @@ def test_dropout_acts_on_the_weights_of_the_attention() -> None:
 def test_dropout_acts_on_characters_and_their_places() -> None:
     model = make(dropout=0.5)
     seen = []
-    model.blocks = [lambda x: seen.append(x.numpy()) or x]
+    model.blocks = [lambda x: seen.append(x.numpy()) or x]  # type: ignore[list-item]
     ids = text(6, 9)
     model(ids)
     with model.evaluating():

@@ -39,11 +39,10 @@ def outputs(places: Places) -> Iterator[Mistake]:
     counts = {round(1 / scale) for scale in _scales(heads)} | {T * B, T, B}
     for factor in sorted(counts - {1}):
         if heads:
-            edges = {(node.index, 0) for node in heads}
             where = f"the loss is {factor} times what it should be"
-            yield Mistake("BPTT019", where, dict.fromkeys(edges, scaled(float(factor))))
+            yield Mistake("BPTT019", where, dict.fromkeys(keys, scaled(float(factor))))
             where = f"the loss is divided by {factor}"
-            yield Mistake("BPTT019", where, dict.fromkeys(edges, scaled(1 / factor)))
+            yield Mistake("BPTT019", where, dict.fromkeys(keys, scaled(1 / factor)))
         yield Mistake("BPTT019", f"everything is {factor} times what it should be", scale=float(factor))
         yield Mistake("BPTT019", f"everything is divided by {factor}", scale=1 / factor)
     for part, edges in seeds_of_last_states(places).items():

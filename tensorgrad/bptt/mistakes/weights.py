@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -73,9 +73,13 @@ def _outside_weights(places: Places) -> Iterator[Mistake]:
         outputs = node.args[other]
         shifted = _states_before(places, outputs)
         if shifted is not None:
-            yield Mistake("BPTT006", where, {edge.key: with_args(other, lambda x, late=shifted: late)})
+            yield Mistake("BPTT006", where, {edge.key: with_args(other, _always(shifted))})
         for kept in (0, places.T - 1):
             yield Mistake("BPTT010", where, {edge.key: _only_at(kept)})
+
+
+def _always(value: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda x: value
 
 
 def _states_before(places: Places, outputs: np.ndarray) -> np.ndarray | None:
