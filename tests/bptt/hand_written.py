@@ -130,6 +130,14 @@ LSTM = {
 }
 GRU = {
     **SHARED,
+    "W_hh sees the state after": ("previous(hs)", "hs[:-1]", "BPTT006"),
+    "index -1 is the last state": ("previous(hs)", "np.roll(hs[:-1], 1, axis=0)", "BPTT007"),
+    "the initial state is zero": (
+        "previous(hs)",
+        "np.concatenate([np.zeros_like(hs[:1]), hs[:-2]])",
+        "BPTT008",
+    ),
+    "the carry is doubled": (CARRY, "dy[t] @ W_hy + 2 * dh_next", "BPTT002"),
     "the z path is missing": ("z * dh_new + da_r @ W_hr", "da_r @ W_hr", "BPTT034"),
     "dz has the wrong sign": ("(hs[t - 1] - n) * dh_new", "(n - hs[t - 1]) * dh_new", "BPTT035"),
     "z for 1 - z": ("(1 - z) * dh_new", "z * dh_new", "BPTT035"),
@@ -147,14 +155,16 @@ GRU = {
 TABLES = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 PLANTED = [(kind, title) for kind, table in TABLES.items() for title in table]
 
+COUNTED = (
+    "dy *= weights[:, :, None]",
+    "dy = ps.copy(); dy[step, row, targets] -= 1; dy *= weights.max()",
+    "BPTT021",
+)
+
 # With padding at the ends of sequences.
 PADDED = {
     "rnn": {
-        "padding counts in the loss": (
-            "dy *= weights[:, :, None]",
-            "dy = ps.copy(); dy[step, row, targets] -= 1; dy *= weights.max()",
-            "BPTT021",
-        ),
+        "padding counts in the loss": COUNTED,
         "the state is not passed through": (
             "np.where(live, da[t] @ W_hh, dh[t])",
             "np.where(live, da[t] @ W_hh, 0)",
@@ -162,7 +172,12 @@ PADDED = {
         ),
         "masked steps are computed": ("np.where(live, da[t] @ W_hh, dh[t])", "da[t] @ W_hh", "BPTT022"),
     },
+    "gru": {
+        "padding counts in the loss": COUNTED,
+        "the state is not passed through": ("dh_n, dh[t])", "dh_n, 0)", "BPTT022"),
+    },
     "lstm": {
+        "padding counts in the loss": COUNTED,
         "the cell is not passed through": ("np.where(live, f * dc[t], dc[t])", "f * dc[t]", "BPTT022"),
         "the state is not passed through": (
             "np.where(live, da[t] @ W_hh, dh[t])",
