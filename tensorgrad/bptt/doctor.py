@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,8 +71,9 @@ class _Trial:
         given: Mapping[int, np.ndarray],
     ) -> None:
         self.places, self.seeds, self.agrees, self.given = places, seeds, agrees, given
+        self.beside = _beside(places, given)
         matrices = (x for x in places.order if x.op is None and x._value.ndim > 1)
-        self.weights = {x.index for x in matrices if places.is_shared(x)}
+        self.weights = self.beside | {x.index for x in matrices if places.is_shared(x)}
         self.findings: dict[str, Finding] = {}
 
     def of(self, mistake: Mistake) -> None:
@@ -85,10 +86,19 @@ class _Trial:
             return
         replay = mistake.replay(self.places)
         # What the mistake cuts off from the loss is not reached, and has a gradient of zero.
-        if replay.run(seeds, self.agrees, self.given) and all(
+        if replay.run(seeds, self.agrees, self.given, self.beside) and all(
             self.agrees(index, replay.cotangents) for index in self.given
         ):
             self.findings[mistake.code] = Finding(mistake.code, mistake.where)
+
+
+def _beside(places: Places, given: Collection[int]) -> set[int]:
+    """The nodes that need no share: nothing was given of them, nor of what they were made from."""
+    needed: set[int] = set()
+    for node in reversed(places.order):
+        if node.index in given or any(node.operands[argnum].index in needed for argnum in node.live):
+            needed.add(node.index)
+    return {node.index for node in places.order} - needed
 
 
 def _limits(
