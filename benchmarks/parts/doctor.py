@@ -1,7 +1,7 @@
 """How long the doctor takes: a wrong backward of T=100, B=8, H=64 compared and diagnosed.
 
 The mistake is a bias gradient that is a mean over the batch where it is a sum. It is looked for with a record
-of every timestep, and by the gradients of the parameters alone, which leaves more mistakes to be tried to their
+of every timestep, and by the gradients of the parameters alone, which leaves more mistakes to be tried to the
 end.
 """
 
