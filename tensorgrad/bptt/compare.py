@@ -13,6 +13,7 @@ from tensorgrad.bptt.doctor import diagnose
 from tensorgrad.bptt.partition import reachable
 from tensorgrad.bptt.report import Report, Row
 from tensorgrad.bptt.residue import residue
+from tensorgrad.bptt.rolls import layers_of
 from tensorgrad.errors import GraphError, ShapeError
 from tensorgrad.graph import Node
 from tensorgrad.nn.module import Module
@@ -86,6 +87,12 @@ def compare(
     """
     if not isinstance(loss, Tensor) or loss.size != 1:
         raise GraphError("compare: the loss is one number, a Tensor of the graph")
+    if unrolled is not None:
+        layers_of("compare", unrolled)
+    if not isinstance(manual, Mapping) or not all(isinstance(name, str) for name in manual):
+        raise GraphError("compare: the manual gradients are arrays by name, {'W_hh': ..., 'dh': ...}")
+    if wrt is not None and not isinstance(wrt, (Module, Mapping)):
+        raise GraphError("compare: wrt is a Module, or Tensors by name: {'W_hh': W_hh}")
     manual = _without_loss(loss, manual)
     if not manual:
         raise GraphError("compare: there are no gradients to compare; give them as {name: array}")
@@ -108,13 +115,13 @@ class _Comparison:
         largest: dict[bool, float] = {}
         for target, g in zip(targets, right, strict=True):
             kind = target.t is None
-            largest[kind] = max(largest.get(kind, 0.0), float(np.linalg.norm(g)))
+            largest[kind] = max(largest.get(kind, 0.0), _norm(g))
         self.floors = [max(FLOOR * largest[target.t is None], 1e-300) for target in targets]
 
     def error(self, k: int, g: np.ndarray) -> float:
         """Of the k-th array given, if `g` were right."""
-        difference = np.linalg.norm(self.targets[k].given.astype(np.float64) - g)
-        return float(difference / max(np.linalg.norm(g), self.floors[k]))
+        difference = _norm(self.targets[k].given.astype(np.float64) - g)
+        return difference / max(_norm(g), self.floors[k])
 
     def report(self, diagnosis: bool) -> Report:
         names = list(dict.fromkeys(target.name for target in self.targets))
@@ -136,7 +143,8 @@ class _Comparison:
         findings = []
         if diagnosis and self.unrolled is not None:
             whole = {target.node.index: target.given for target in self.targets if target.share is None}
-            findings = diagnose(self.loss, self.unrolled, self._agrees(), whole, first.node.index)
+            names_of = {x.node.index: x.name for x in self.targets if x.t is None}
+            findings = diagnose(self.loss, self.unrolled, self._agrees(), whole, first.node.index, names_of)
         left = self._residue(first) if not findings else []
         return Report(rows, self.tolerance, steps, (first.name, first.t), findings, left, looked)
 
@@ -155,7 +163,7 @@ class _Comparison:
         sizes = {}
         if self.unrolled is not None:
             sizes["T"] = len(self.unrolled)
-            # Neither a checkpointed run nor one without a batch has it.
+            # A run without a batch has it for features.
             if np.ndim(x := self.unrolled.steps[0].get("x", 0)):
                 sizes["B"] = x.shape[0]
         given, right = [self.targets[k].given for k in of], [self.right[k] for k in of]
@@ -273,6 +281,11 @@ def _record(name: str, t: int, x: Node, label: str, given: np.ndarray) -> _Targe
         if isinstance(own, Node) and own.name == label:
             return _Target(name, t, own, given, x)
     return _Target(name, t, x, given)
+
+
+def _norm(g: np.ndarray) -> float:
+    # In float32 the squares of an exploding gradient overflow.
+    return float(np.linalg.norm(np.asarray(g, np.float64)))
 
 
 def _check_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:

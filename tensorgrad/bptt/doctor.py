@@ -16,7 +16,8 @@ from tensorgrad.tensor import Tensor, seed_of
 
 __all__ = ["Finding", "diagnose"]
 
-# Tried only where no other mistake explains the numbers: a cell with gates has room for many of these.
+# By the gradients of parameters alone they are tried only where no other mistake explains the numbers: a cell
+# with gates has room for many of them, and each takes a whole walk.
 RARE = ("BPTT031", "BPTT032", "BPTT033", "BPTT040", "BPTT041", "BPTT042")
 
 
@@ -39,14 +40,16 @@ def diagnose(
     agrees: Callable[[int, Mapping[int, np.ndarray]], bool],
     given: Mapping[int, np.ndarray],
     first: int,
+    names: Mapping[int, str] | None = None,
 ) -> list[Finding]:
     """The mistakes whose backward agrees with what was given, one finding for each code.
 
     agrees: whether what was given of the node with this number, if anything was, is what cotangents say.
     given: what was given, by number of the node. first: the number of the first that differs.
+    names: what Tensors are called that have no label, by number.
     """
     with configure(recording=False), collector_paused(), np.errstate(all="ignore"):
-        places = Places(loss, unrolled)
+        places = Places(loss, unrolled, names)
         seed: Any = seed_of(loss, None)
         trial = _Trial(places, [(loss, seed)], agrees, given)
         rare: list[Mistake] = []
@@ -55,7 +58,9 @@ def diagnose(
                 rare.append(mistake)
             else:
                 trial.of(mistake)
-        for mistake in rare if not trial.findings else ():
+        # With a record of every timestep a wrong guess ends early, and all can be tried.
+        recorded = any(places.t.get(index) is not None for index in given)
+        for mistake in rare if recorded or not trial.findings else ():
             trial.of(mistake)
     return list(trial.findings.values())
 
@@ -111,5 +116,8 @@ def _limits(
     right.run([(loss, seed)])
     if first not in right.carried:
         return []
-    local = right.cotangents[first] - right.dense(right.carried[first])
-    return [float(np.abs(given[first] - local).max())]
+    carried = right.dense(right.carried[first])
+    local = right.cotangents[first] - carried
+    limits = [float(np.abs(given[first] - local).max()), float(np.abs(given[first]).max())]
+    # A carry that is dropped is not one that is clipped at what rounding leaves of it.
+    return [limit for limit in limits if limit > 1e-3 * float(np.abs(carried).max())]

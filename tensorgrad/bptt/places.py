@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,7 +53,8 @@ class Places:
         no timestep. users: the edges that lead to each node.
     """
 
-    def __init__(self, loss: Node, roll: Unrolled) -> None:
+    def __init__(self, loss: Node, roll: Unrolled, names: Mapping[int, str] | None = None) -> None:
+        self.names = names or {}
         step_of = timestep_finder(roll)
         self.order = reachable(loss)[::-1]
         self.T = len(roll)
@@ -176,7 +177,7 @@ class Places:
             operand = operand.operands[0]
         if not isinstance(operand, Node):
             return "..."
-        return operand.name or (operand.op.name if operand.op else "...")
+        return operand.name or self.names.get(operand.index) or (operand.op.name if operand.op else "...")
 
 
 def _value(x: Any) -> Any:

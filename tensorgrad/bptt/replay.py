@@ -24,7 +24,7 @@ class Replay:
     """A walk in which some shares come out otherwise.
 
     places: the graph. edits: by node and operand. redirect: where shares arrive, by node and operand.
-    order: of the nodes; by default that of the graph.
+    received: what is made of all that a node has received. order: of the nodes; by default that of the graph.
     cotangents: what every node had received when its turn came, by creation number.
     carried: of that, what came from later timesteps; an array or a `Total`.
     """
@@ -35,10 +35,12 @@ class Replay:
         edits: Mapping[tuple[int, int], Edit] | None = None,
         redirect: Mapping[tuple[int, int], Node] | None = None,
         order: Sequence[Node] | None = None,
+        received: Mapping[int, Callable[[np.ndarray], np.ndarray]] | None = None,
     ) -> None:
         self.places = places
         self.edits = edits or {}
         self.redirect = redirect or {}
+        self.received = received or {}
         self.order = places.order if order is None else order
         self.cotangents: dict[int, np.ndarray] = {}
         self.carried: dict[int, Any] = {}
@@ -70,6 +72,8 @@ class Replay:
             g = self.dense(total)
             if g.dtype != node._value.dtype:
                 g = g.astype(node._value.dtype)
+            if index in self.received:
+                g = self.received[index](g)
             self.cotangents[index] = g
             if index in given and agrees is not None and not agrees(index, self.cotangents):
                 return False

@@ -84,6 +84,12 @@ RNN = {
         "BPTT003",
     ),
     "dh is carried": ("da[t] @ W_hh, dh[t]", "dh[t] @ W_hh, dh[t]", "BPTT004"),
+    "dh is clipped": (CARRY, f"np.clip({CARRY}, -0.1, 0.1)", "BPTT023"),
+    "the carry is never reset": (
+        "dh_next = np.where(live, da[t] @ W_hh, dh[t])",
+        "dh_next = da[t] @ W_hh + dh[t]",
+        "BPTT002",
+    ),
     "W_hh is not transposed": ("da[t] @ W_hh, dh[t]", "da[t] @ W_hh.T, dh[t]", "BPTT005"),
     "the outer product is transposed": (
         "sum_of_outer_products(da, previous(hs))",
@@ -105,6 +111,7 @@ LSTM = {
     "sigmoid' of i is forgotten": ("i * (1 - i) * di", "di", "BPTT014"),
     "sigmoid' of o is forgotten": ("o * (1 - o) * do", "do", "BPTT014"),
     "tanh' is forgotten": ("o * (1 - tanh_c**2) * dh[t]", "o * dh[t]", "BPTT014"),
+    "half of sigmoid'": ("f * (1 - f) * df", "(1 - f) * df", "BPTT014"),
     "sigmoid' for tanh'": ("(1 - g**2) * dg", "g * (1 - g) * dg", "BPTT015"),
     "tanh' for sigmoid'": ("f * (1 - f) * df", "(1 - f**2) * df", "BPTT015"),
     "the gates o and g change places": ("[da_i, da_f, da_g, da_o]", "[da_i, da_f, da_o, da_g]", "BPTT031"),

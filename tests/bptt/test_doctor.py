@@ -313,3 +313,44 @@ def test_the_forward_is_checked_first():
     assert compare(loss, {**grads, "loss": loss.item()}, wrt, roll).ok
     with pytest.raises(tg.GraphError, match="mend the forward first, for a backward cannot"):
         compare(loss, {**grads, "loss": loss.item() * 1.001}, wrt, roll)
+
+
+def test_an_exploding_float32_gradient_that_is_wrong_does_not_pass():
+    """Its squares overflow float32, where everything would be within tolerance of infinity."""
+    rng = np.random.default_rng(0)
+    h = tg.tensor(rng.standard_normal((2, 3)).astype(np.float32), requires_grad=True, name="h")
+    loss = (h * np.float32(1e22)).sum()
+    assert compare(loss, {"h": np.full((2, 3), 1e22, np.float32)}, {"h": h}).ok
+    assert not compare(loss, {"h": np.full((2, 3), 5e21, np.float32)}, {"h": h}).ok
+
+
+def test_a_dropped_carry_is_not_taken_for_a_clipped_one():
+    problem = draw("lstm", 5)
+    loss, roll, wrt = graph(problem)
+    report = compare(loss, gradients(problem, *TABLES["lstm"]["dc is assigned"][:2]), wrt, roll)
+    assert [finding.code for finding in report.diagnosis] == ["BPTT028"]
+
+
+def test_a_weight_that_is_named_by_wrt_alone_is_named_in_the_finding():
+    W = tg.tensor(np.random.default_rng(0).normal(0, 0.6, (3, 3)), requires_grad=True)
+    h0 = np.ones((2, 3))
+    roll = nn.unroll(lambda x, h: (tg.tanh(x + h @ W),) * 2, np.ones((4, 2, 3)), h0)
+    loss = (roll.outputs**2).sum()
+    (right,) = tg.grad(loss, [W])
+    report = compare(loss, {"W_hh": right.T}, {"W_hh": W}, roll)
+    assert [str(finding) for finding in report.diagnosis] == ["BPTT009: the gradient of W_hh"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"manual": None}, "the manual gradients are arrays by name"),
+        ({"manual": {1: np.ones(2)}}, "the manual gradients are arrays by name"),
+        ({"wrt": "W_hh"}, "wrt is a Module, or Tensors by name"),
+        ({"unrolled": 3}, "the run is what nn.unroll"),
+    ],
+)
+def test_arguments_of_the_wrong_kind(arguments, sentence):
+    loss, grads, wrt, roll = right_comparison()
+    with pytest.raises(tg.GraphError, match=sentence):
+        compare(loss, **{"manual": grads, "wrt": wrt, "unrolled": roll, **arguments})

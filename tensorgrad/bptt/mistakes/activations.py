@@ -35,6 +35,10 @@ def activations(places: Places) -> Iterator[Mistake]:
         yield Mistake("BPTT011", where, every(edges, _derivative(name, _before)))
         if name == "tanh":
             yield Mistake("BPTT012", where, every(edges, _unsquared))
+        if name == "sigmoid":
+            half = f"half of {where}"
+            yield Mistake("BPTT014", half, every(edges, lambda r, node, k, g, rule: g * node._value))
+            yield Mistake("BPTT014", half, every(edges, lambda r, node, k, g, rule: g * (1 - node._value)))
         if name in ("tanh", "sigmoid"):
             yield Mistake("BPTT015", where, every(edges, _derivative(other, _after)))
         yield Mistake("BPTT033", where, every(edges, lambda r, n, k, g, rule: rule(rule(g))))

@@ -51,6 +51,7 @@ def carries(places: Places) -> Iterator[Mistake]:
                 # dh_next begins as the gradient of the last state, and is dropped with it.
                 yield Mistake(code, where, every([*edges, *seeds[part]], nothing))
             yield Mistake("BPTT002", where, every(edges, scaled(2.0)))
+            yield Mistake("BPTT002", where, _kept_and_added(places, ways, part, edges))
             if part in seeds:
                 yield Mistake("BPTT002", where, every([*edges, *seeds[part]], scaled(2.0)))
             if not memory:
@@ -71,6 +72,21 @@ def carries(places: Places) -> Iterator[Mistake]:
         everything = [edge for ways in kinds.values() for edges in ways for edge in edges]
         for edges in ways_to_start(places, everything):
             yield Mistake("BPTT001", "what comes back to the whole state", every(edges, nothing))
+
+
+def _kept_and_added(places: Places, ways: list[list[Edge]], part: int, edges: list[Edge]) -> Edits:
+    """dh_next += for dh_next =: what the state received is handed on beside what is made of it."""
+    first = {edge.key for edge in ways[0]}
+
+    def edit(replay: Replay, node: Node, argnum: int, g: np.ndarray, rule: Rule) -> np.ndarray:
+        t = places.t[node.index]
+        assert t is not None
+        after = places.parts[part].after[t]
+        if (node.index, argnum) not in first or after.index not in replay.cotangents:
+            return rule(g)
+        return rule(g) + replay.cotangents[after.index]
+
+    return {edge.key: edit for edge in edges}
 
 
 def _state_to_state(places: Places, ways: list[list[Edge]], part: int, edges: list[Edge]) -> Edits:

@@ -28,7 +28,7 @@ class Mistake:
     """One mistake at one place.
 
     code: of the catalogue. where: at what, in the names of the graph. edits, redirect, order: see `Replay`.
-    scale: what the whole gradient is multiplied by.
+    received: what is made of all that a node has received. scale: what the whole gradient is multiplied by.
     """
 
     code: str
@@ -36,11 +36,12 @@ class Mistake:
     edits: Edits = field(default_factory=dict)
     redirect: dict[tuple[int, int], Node] = field(default_factory=dict)
     order: list[Node] | None = None
+    received: dict[int, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
     scale: float = 1.0
 
     def replay(self, places: Places) -> Replay:
         """The backward with this mistake."""
-        return Replay(places, self.edits, self.redirect, self.order)
+        return Replay(places, self.edits, self.redirect, self.order, self.received)
 
 
 def nothing(replay: Replay, node: Node, argnum: int, g: np.ndarray, rule: Rule) -> None:

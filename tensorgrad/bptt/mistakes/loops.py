@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from tensorgrad.bptt.mistakes.edits import (
     Mistake,
     every,
     nothing,
+    ways_to_start,
 )
 from tensorgrad.bptt.mistakes.structure import (
     local_uses,
@@ -18,6 +19,7 @@ from tensorgrad.bptt.mistakes.structure import (
 )
 from tensorgrad.bptt.places import Edge, Places
 from tensorgrad.bptt.replay import Edit
+from tensorgrad.bptt.rolls import Part
 from tensorgrad.graph import Node
 
 LONGEST_WINDOW = 8
@@ -44,7 +46,11 @@ def loops(places: Places, limits: Sequence[float]) -> Iterator[Mistake]:
         by_part.setdefault(places.state_entering(edge), []).append(edge)
     for limit in (*limits, *LIMITS):
         for edges in by_part.values():
-            yield Mistake("BPTT023", f"the carry is clipped at {limit:g}", every(edges, _clipped(limit)))
+            for some in ways_to_start(places, edges):
+                yield Mistake("BPTT023", f"the carry is clipped at {limit:g}", every(some, _clipped(limit)))
+        for part in places.parts:
+            where = f"d{part.name} is clipped at {limit:g}"
+            yield Mistake("BPTT023", where, received=_clipped_states(part, limit))
 
 
 def _t(places: Places, edge: Edge) -> int:
@@ -84,6 +90,12 @@ def _only(places: Places, code: str, where: str, first: int, end: int) -> Mistak
 
 def _clipped(limit: float) -> Edit:
     return lambda replay, node, argnum, g, rule: np.clip(rule(g), -limit, limit)
+
+
+def _clipped_states(part: Part, limit: float) -> dict[int, Callable[[np.ndarray], np.ndarray]]:
+    """All that a state has received is clipped, before anything is made of it."""
+    nodes = (x for x in part.after if isinstance(x, Node))
+    return {node.index: lambda g: np.clip(g, -limit, limit) for node in nodes}
 
 
 def _forwards(places: Places, entering: list[Edge]) -> Iterator[Mistake]:

@@ -50,6 +50,7 @@ def _states(places: Places) -> Iterator[Mistake]:
         yield Mistake("BPTT022", name, every(some, nothing))
         yield Mistake("BPTT022", name, every(making, straight) | every(some, nothing))
     yield Mistake("BPTT022", name, every(making, straight))
+    yield Mistake("BPTT022", name, every(everywhere, straight))
     for part, edges in passing.items():
         where = f"the {places.parts[part].name} of sequences that have ended"
         for some in ways_to_start(places, edges):

@@ -37,6 +37,9 @@ def weights(places: Places) -> Iterator[Mistake]:
         name = places.describe_operand(edges[0].operand)
         where = f"the gradient of {name}"
         part = places.state_argument(node, other)
+        leaving = places.leaves.get(getattr(node.operands[other], "index", -1))
+        if leaving is not None:
+            yield Mistake("BPTT006", where, every(edges, state_for(places, other, leaving[0])))
         if part is not None:
             yield Mistake("BPTT006", where, every(edges, factor_of(places, other, 1, False)))
             yield Mistake("BPTT007", where, every(edges, factor_of(places, other, 0, True)))
