@@ -208,6 +208,30 @@ def draw(kind: str, seed: int, padded: bool = False, dtype: str = "float64") -> 
     return dataclasses.replace(problem, mask=mask, targets=np.where(mask, problem.targets, 0))
 
 
+def draw_ids(kind: str, seed: int) -> Problem:
+    """A problem of token ids, of which every timestep has one twice; no fewer sequences than targets."""
+    rng = np.random.default_rng(seed)
+    T, B, D, H = (int(rng.integers(*ends)) for ends in ((3, 7), (3, 6), (2, 6), (2, 6)))
+    problem = make_problem(MODELS[kind], T, B, D, H, V=B, seed=seed, masked=False, ids=True)
+    problem.xs[:, 1] = problem.xs[:, 0]
+    return problem
+
+
+# Of token ids.
+OF_IDS = {
+    "duplicated ids are lost": (
+        "np.add.at(dW_xh.T, xs, da)",
+        "for s_ in range(len(xs)): dW_xh.T[xs[s_]] += da[s_]",
+        "BPTT024",
+    ),
+    "rows of targets": (
+        "dy[step, row, targets] -= 1",
+        "for s_ in range(T): dy[s_][targets[s_]] -= 1",
+        "BPTT017",
+    ),
+}
+
+
 def gradients(problem: Problem, right: str, wrong: str) -> dict[str, np.ndarray]:
     """By the backward with one piece of its source replaced."""
     module = problem.model.module
@@ -233,7 +257,8 @@ def graph(problem: Problem) -> tuple[Any, Any, dict[str, Any]]:
     state = tuple(initial.values())
     lengths = None if problem.mask is None else problem.mask.sum(axis=0)
     W_hy, b_y = (tg.tensor(p[name], requires_grad=True, name=name) for name in ("W_hy", "b_y"))
-    xs = tg.tensor(problem.xs, requires_grad=True)
+    one_hot = np.eye(p["W_xh"].shape[1])
+    xs = tg.tensor(one_hot[problem.xs] if problem.xs.ndim == 2 else problem.xs, requires_grad=True)
     roll = nn.unroll(cell, xs, state if len(state) > 1 else state[0], lengths)
     y = tg.label(tg.ops.linear(roll.outputs, W_hy, b_y), "y")
     loss = F.cross_entropy(y, problem.targets, mask=problem.mask, reduction=problem.reduction)

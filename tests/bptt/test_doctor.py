@@ -10,11 +10,13 @@ from tensorgrad import nn
 from tensorgrad.bptt.compare import compare
 
 from .hand_written import (
+    OF_IDS,
     PADDED,
     PLANTED,
     TABLES,
     compared,
     draw,
+    draw_ids,
     gradients,
     graph,
     parameters_alone,
@@ -61,6 +63,19 @@ def test_a_planted_mistake_is_named_by_the_gradients_of_parameters_alone(kind, t
         problem = draw(kind, seed)
         loss, roll, wrt = graph(problem)
         report = compare(loss, parameters_alone(gradients(problem, right, wrong)), wrt, roll)
+        assert code in [finding.code for finding in report.diagnosis[:2]], (seed, report.diagnosis)
+
+
+@pytest.mark.parametrize("title", list(OF_IDS))
+@pytest.mark.parametrize("kind", list(TABLES))
+def test_a_mistake_with_ids_is_named(kind, title):
+    right, wrong, code = OF_IDS[title]
+    for seed in range(DRAWS):
+        problem = draw_ids(kind, seed)
+        loss, roll, wrt = graph(problem)
+        assert compare(loss, compared(kind, problem.gradients()), wrt, roll).ok
+        report = compare(loss, compared(kind, gradients(problem, right, wrong)), wrt, roll)
+        assert not report.ok, seed
         assert code in [finding.code for finding in report.diagnosis[:2]], (seed, report.diagnosis)
 
 
