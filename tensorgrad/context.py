@@ -25,9 +25,11 @@ class Context:
     labels: the dict that `label` fills for the current timestep, if any.
     nested: whether a gradient is being taken of the code that runs, so that inner gradients must record.
     draws: the log of random draws of a checkpointed function, if one runs.
+    trace: what is called with every operation run on Tensors, recorded or not: its result, the operation, the
+        operands, their arrays and the parameters.
     """
 
-    __slots__ = ("anomaly", "draws", "labels", "nested", "recording", "scope")
+    __slots__ = ("anomaly", "draws", "labels", "nested", "recording", "scope", "trace")
 
     def __init__(
         self,
@@ -37,6 +39,7 @@ class Context:
         labels: dict[str, Any] | None = None,
         nested: bool = False,
         draws: Any = None,
+        trace: Callable[..., None] | None = None,
     ) -> None:
         self.recording = recording
         self.scope = scope
@@ -44,10 +47,13 @@ class Context:
         self.labels = labels
         self.nested = nested
         self.draws = draws
+        self.trace = trace
 
     def changed(self, changes: dict[str, Any]) -> Context:
         """A copy in which some fields differ."""
-        new = Context(self.recording, self.scope, self.anomaly, self.labels, self.nested, self.draws)
+        new = Context(
+            self.recording, self.scope, self.anomaly, self.labels, self.nested, self.draws, self.trace
+        )
         for name, value in changes.items():
             setattr(new, name, value)
         return new

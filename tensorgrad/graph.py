@@ -26,7 +26,7 @@ from tensorgrad.errors import AnomalyError, operand_error
 if TYPE_CHECKING:
     from tensorgrad.op import Op
 
-__all__ = ["Node", "Operand", "as_constant", "is_finite", "kind_of"]
+__all__ = ["Node", "Operand", "as_constant", "is_finite", "kind_of", "user_line"]
 
 _numbers = itertools.count()
 _PACKAGE = str(Path(__file__).parent) + os.sep
@@ -132,6 +132,8 @@ class Node(Operand):
             out = self.result_class(value)
         if now.anomaly:
             _check_forward(out, op, args, now.scope)
+        if now.trace is not None:
+            now.trace(out, op, operands, args, params)
         return out
 
     @classmethod
@@ -226,7 +228,7 @@ def kind_of(value: Any) -> str:
 
 
 def _check_forward(node: Node, op: Op, args: Sequence[Any], scope: str) -> None:
-    node.line = _user_line()
+    node.line = user_line()
     if not is_finite(node._value):
         where = f" in scope {scope!r}" if scope else ""
         shapes = ", ".join(str(getattr(a, "shape", a)) for a in args)
@@ -238,7 +240,7 @@ def _check_forward(node: Node, op: Op, args: Sequence[Any], scope: str) -> None:
         )
 
 
-def _user_line() -> str:
+def user_line() -> str:
     """The line of the innermost frame outside this package, as ", at file:line"."""
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import tensorgrad as tg
+from tensorgrad.context import configure
 from tensorgrad.errors import AnomalyError, GraphError
 
 HERE = Path(__file__).name
@@ -305,3 +306,17 @@ def test_lists_of_tensors_do_not_lose_their_gradients_silently():
     for wrong in (lambda: tg.sum([a, b]), lambda: tg.exp((a, b)), lambda: tg.tensor([a, b])):
         with pytest.raises(tg.DtypeError, match=r"tg\.stack"):
             wrong()
+
+
+# --- traces ----------------------------------------------------------------------------------------------
+def test_a_trace_is_told_of_every_operation_recorded_or_not() -> None:
+    told: list[tuple[str, Any]] = []
+    x = tg.tensor([1.0, -1.0], requires_grad=True)
+    with configure(trace=lambda out, op, operands, args, params: told.append((op.name, out))):
+        positive = x > 0
+        y = tg.where(positive, x, 0)
+        with tg.no_grad():
+            z = tg.tanh(y)
+    tg.exp(x)
+    assert [name for name, _ in told] == ["greater", "where", "tanh"]
+    assert all(out is mine for (_, out), mine in zip(told, (positive, y, z), strict=True))

@@ -174,7 +174,7 @@ class _Run:
             for t in times:
                 labels: dict[str, Any] = {} if steps is None else steps[t]
                 change_context(scope=f"{outer}/t={t}" if outer else f"t={t}", labels=labels)
-                x = xs[t] if xs.requires_grad else Tensor(xs._value[t])
+                x = xs[t] if xs.requires_grad else Tensor(np.asarray(xs._value[t]))
                 _name(labels, "x", x)
                 pair = self.cell(x, state)
                 if not isinstance(pair, tuple) or len(pair) != 2:
