@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks [step] [scaling] [memory] [doctor] [tasks] [options]``."""
+"""The command line: ``python -m benchmarks [PART ...] [options]``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from benchmarks.harness import BenchmarkError, Worker
-from benchmarks.parts import Options, doctor, memory, scaling, step, tasks
+from benchmarks.parts import Options, doctor, memory, picture, scaling, step, tasks
 from benchmarks.peers import PEERS
 from benchmarks.report import Target, table, targets_table, write_json
 from benchmarks.system import machine
@@ -19,6 +19,7 @@ PARTS = {
     "scaling": scaling.run,
     "memory": memory.run,
     "doctor": doctor.run,
+    "picture": picture.run,
     "tasks": tasks.run,
 }
 DEFAULT_JSON = Path(__file__).resolve().parent / "results" / "latest.json"

@@ -25,7 +25,6 @@ SECTIONS = {
     "tensorgrad.tree": "tg.tree",
     "tensorgrad.viz": "tg.viz",
     "tensorgrad.viz.plots": "tg.viz.plots",
-    "tensorgrad.viz.bptt_plots": "tg.viz.bptt_plots",
     "tensorgrad.data": "tensorgrad.data",
     "tensorgrad.io": "tensorgrad.io",
 }

@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     radii = against_spectral_radius(args.T)
     flows, horizons = compare_cells(args.T, args.steps)
     if args.out:
-        from tensorgrad.viz import bptt_plots as plots
+        from tensorgrad.viz import plots
 
         args.out.mkdir(parents=True, exist_ok=True)
         for name, figure in (

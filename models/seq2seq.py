@@ -28,7 +28,7 @@ from tensorgrad.models.decoding import Hypothesis, beam_search
 from tensorgrad.models.files import Saved
 from tensorgrad.ops import concatenate
 from tensorgrad.random import Seed, as_generator
-from tensorgrad.recording import label, no_grad
+from tensorgrad.recording import label, no_grad, scope
 from tensorgrad.tensor import Tensor
 
 __all__ = ["Seq2Seq", "Written"]
@@ -164,7 +164,8 @@ class Seq2Seq(Saved):
         """The encoder's outputs (T_in, B, H), and its last state as the decoder has it, layer by layer."""
         V = self.source_embedding.weight.shape[0]
         source, lengths = _checked(f"{type(self).__name__}: source", source, lengths, V)
-        outputs, states = self.encoder(self.source_embedding(source), lengths=lengths)
+        with scope("encoder"):
+            outputs, states = self.encoder(self.source_embedding(source), lengths=lengths)
         if self.bidirectional:
             both = zip(states[::2], states[1::2], strict=True)
             states = tuple(tree.map(lambda *ends: concatenate(ends, axis=-1), *pair) for pair in both)
@@ -215,7 +216,9 @@ class Seq2Seq(Saved):
             features, inner = self.step(ids, inner)
             return features, (inner, features)
 
-        roll = nn.unroll(cell, fed, (self.encode(pairs.source, pairs.source_lengths), None))
+        state = self.encode(pairs.source, pairs.source_lengths), None
+        with scope("decoder"):
+            roll = nn.unroll(cell, fed, state)
         return label(self.output(roll.outputs), "y"), roll
 
     def loss(self, pairs: Pairs, teacher_forcing: float = 1.0, seed: Seed = None) -> Tensor:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from html import escape
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -274,16 +273,8 @@ class Tensor(Node):
             extra += ", requires_grad=True"
         return f"Tensor({body}{extra})"
 
-    def _repr_html_(self) -> str:
-        facts = [f"shape {self.shape}", str(self.dtype)]
-        if self.size and self.dtype.kind in "iuf":
-            facts.append(f"from {self._value.min():.4g} to {self._value.max():.4g}")
-        if self.op is not None:
-            facts.append(f"op {self.op.name}")
-        if self.scope:
-            facts.append(f"scope {self.scope}")
-        title = escape(self.name or "Tensor")
-        return f"<b>{title}</b> {escape(', '.join(facts))}<pre>{escape(np.array2string(self._value))}</pre>"
+    # What a notebook shows. The pictures stand above and set it, as they do for Modules.
+    _repr_html_: ClassVar[Callable[[Tensor], str]]
 
     # --- operators ---------------------------------------------------------------------------------------
     def __getitem__(self, index: Any) -> Any:

@@ -11,11 +11,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# What the blocks of a page call for, beyond what the package itself needs.
+NEEDED = {"onnx.md": "onnx"}
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_blocks_run_in_order(page, tmp_path, monkeypatch):
+    if page.name in NEEDED:
+        pytest.importorskip(NEEDED[page.name])
     text = page.read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "page"}

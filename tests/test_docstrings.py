@@ -32,7 +32,7 @@ def module_names() -> Iterator[str]:
 NEEDED = {
     "tensorgrad.cli": "typer",
     "tensorgrad.viz.plots": "matplotlib",
-    "tensorgrad.viz.bptt_plots": "matplotlib",
+    "tensorgrad.viz.onnx": "onnx",
 }
 NAMES = sorted(module_names())
 EVERY = pytest.mark.parametrize("name", NAMES)

@@ -135,9 +135,10 @@ class _Comparison:
             rows.append(self._row(name, given, right, max(errors[k] for k in of), timed))
             if timed:
                 steps[name] = np.array([errors[k] for k in of])
+        numbers = {(target.name, target.t): target.node.index for target in self.targets}
         wrong = [k for k, error in enumerate(errors) if not error <= self.tolerance]
         if not wrong:
-            return Report(rows, self.tolerance, steps, None)
+            return Report(rows, self.tolerance, steps, None, numbers=numbers)
         first = self.targets[max(wrong, key=self._rank)]
         looked = diagnosis and self.unrolled is not None
         findings = []
@@ -146,7 +147,8 @@ class _Comparison:
             names_of = {x.node.index: x.name for x in self.targets if x.t is None}
             findings = diagnose(self.loss, self.unrolled, self._agrees(), whole, first.node.index, names_of)
         left = self._residue(first) if not findings else []
-        return Report(rows, self.tolerance, steps, (first.name, first.t), findings, left, looked)
+        divergence = first.name, first.t
+        return Report(rows, self.tolerance, steps, divergence, findings, left, looked, numbers)
 
     def _rank(self, k: int) -> tuple[float, int]:
         """Greater for what a backward comes to earlier."""

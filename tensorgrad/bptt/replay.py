@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from tensorgrad.bptt.places import Places
 from tensorgrad.cotangents import Deferred, Total, unbroadcast
 from tensorgrad.graph import Node
 
-__all__ = ["Edit", "Replay", "Rule"]
+__all__ = ["Edit", "Replay", "Rule", "shares"]
 
 Rule = Callable[..., np.ndarray]
 """Of one edge: the share for a cotangent `g`, or with other values for the result and the operands."""
@@ -142,6 +142,30 @@ class Replay:
         else:
             totals[index] = total = Total(before)
             total.add(share)
+
+
+def shares(node: Node, g: np.ndarray) -> Iterator[tuple[int, Any]]:
+    """What a node whose cotangent is `g` sends to each of its operands: the operand's number and the share.
+
+    A share has the shape and dtype of its operand, and may be `Deferred`. An operand that gets none is left
+    out; a checkpointed piece of graph, which is gone, has none at all.
+    """
+    op, args = node.op, node.args
+    if op is None or op.expand is not None:
+        return
+    joint = op.vjps(g, node._value, *args, **node.params) if op.joint else None
+    for argnum in node.live:
+        if op.joint:
+            share = joint[argnum]
+        else:
+            rule = op.vjps[argnum]
+            share = rule and rule(g, node._value, *args, **node.params)
+        if share is None:
+            continue
+        share = _fitted(share, args[argnum])
+        if share.dtype != args[argnum].dtype and not isinstance(share, Deferred):
+            share = share.astype(args[argnum].dtype)
+        yield argnum, share
 
 
 def _rule(node: Node, argnum: int) -> Rule:

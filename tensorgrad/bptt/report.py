@@ -65,6 +65,7 @@ class Report:
     diagnosis: which mistakes explain the numbers, the likeliest first.
     residue: where none does, how the first tensor to differ follows from the right one.
     diagnosed: whether a mistake was looked for.
+    numbers: by name and timestep (None for what has none) the creation number of the node in the graph.
 
     >>> report = Report([Row("W_hh", (3, 3), 0.0, 1.0, True, 1.0)], 1e-9, {}, None)
     >>> print(report)
@@ -81,6 +82,7 @@ class Report:
     diagnosis: list[Finding] = field(default_factory=list)
     residue: list[str] = field(default_factory=list)
     diagnosed: bool = True
+    numbers: dict[tuple[str, int | None], int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:

@@ -87,9 +87,9 @@ def demo(
 
     print("4. What to try next:\n")
     print(f'tensorgrad sample {out} --prime "The class " --temperature {_TEMPERATURE}')
-    print("tensorgrad train FILE               any text of yours, with --cell rnn, lstm or gru")
+    print("tensorgrad train FILE               any text of yours, with any of twelve cells")
     print("tensorgrad check -T 50 -H 64        the gradients of a larger network")
-    print("tensorgrad draw --cell lstm -T 3    the graph of another cell")
+    print("tensorgrad draw --cell lstm -T 50   the graph of another cell")
     print("tensorgrad --help                   all there is")
     print(f"\n{time.monotonic() - began:.0f} seconds in all.")
     if not all(row.ok for row in rows):
@@ -124,14 +124,15 @@ def _pictures(model: CharLM, out: Path, reach: dict[str, np.ndarray]) -> Iterato
     start = tuple(tg.label(h, "h0") for h in model.initial_state(1))
     result = model.loss(ids[:-1, None], ids[1:, None], start)
     drawing = viz.draw(result.loss, unrolled=result.unrolled, params=model)
-    drawing.save(out / "graph.dot")
-    about = f"the unrolled graph of reading {_DRAWN[:-1]!r}: every operation, a frame for each timestep"
+    drawing.save(out / "graph.html")
+    yield "graph.html", f"the unrolled graph of reading {_DRAWN[:-1]!r}, to walk through in a browser"
+    drawing.save(out / "graph.svg")
+    about = "the same as a picture: every operation, a frame for each timestep"
     try:
-        for suffix in ("svg", "png"):
-            drawing.save(out / f"graph.{suffix}")
-        yield "graph.svg (.png, .dot)", about
+        drawing.save(out / "graph.png")
+        yield "graph.svg (.png)", about
     except viz.RenderError as error:
-        yield "graph.dot", f"{about}; {error}"
+        yield "graph.svg (.dot)", f"{about}; {error}"
 
     with tg.no_grad():
         roll = model(model.vocabulary.encode(_READ)[:, None]).unrolled

@@ -1,69 +1,144 @@
-"""`tensorgrad draw`: the unrolled graph of a character model, operation by operation."""
+"""`tensorgrad draw`: the unrolled graph of a character model, as a page to walk through or as a picture."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from tensorgrad.cli import runs
 from tensorgrad.errors import GraphError, UserError
 from tensorgrad.nn import CELLS, make_cell
 
 if TYPE_CHECKING:
-    from tensorgrad.viz import Drawing
+    from tensorgrad.tensor import Tensor
 
-__all__ = ["draw", "unrolled_model"]
+__all__ = ["Problem", "draw", "drawn_steps", "fresh_model", "trained_model"]
 
 # More would take long and much memory, and of the sizes a drawing shows but the shapes.
 _MOST_NUMBERS = 100_000_000
-# A timestep of any cell has more boxes than this.
-_LEAST = 10
-# With more timesteps than this a picture is too wide for a screen.
-_WIDE = 12
+_STEPS, _HIDDEN, _VOCAB, _BATCH = 4, 16, 10, 1
+_OF_A_FRESH_MODEL = ("cell", "steps", "hidden", "vocab", "batch")
 
 
+@runs.limit_threads()
 def draw(
+    ctx: typer.Context,
     cell: Annotated[str, typer.Option(help=f"The recurrent cell: {', '.join(CELLS)}.")] = "rnn",
-    steps: Annotated[int, typer.Option("-T", "--steps", help="Timesteps.")] = 4,
-    hidden: Annotated[int, typer.Option("-H", "--hidden", help="Hidden units.")] = 16,
-    vocab: Annotated[int, typer.Option("-V", "--vocab", help="Different characters.")] = 10,
-    batch: Annotated[int, typer.Option("-B", "--batch", help="Sequences.")] = 1,
+    steps: Annotated[int, typer.Option("-T", "--steps", help="Timesteps.")] = _STEPS,
+    hidden: Annotated[int, typer.Option("-H", "--hidden", help="Hidden units.")] = _HIDDEN,
+    vocab: Annotated[int, typer.Option("-V", "--vocab", help="Different characters.")] = _VOCAB,
+    batch: Annotated[int, typer.Option("-B", "--batch", help="Sequences.")] = _BATCH,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="A trained model, or the folder of its run, in place of a new one; needs --text."),
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="What the trained model reads, of two characters or more.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The picture: .svg, .png or .pdf, or .dot alone. Its DOT text is written beside it.",
-            show_default="the cell's name, .svg",
+            help="A page to walk through (.html), a picture (.svg, .png, .pdf), or DOT text (.dot).",
+            show_default="the cell's name, .html",
         ),
     ] = None,
+    level: Annotated[
+        str, typer.Option(help="op: every operation; cell: a box a timestep; rolled: one timestep, a loop.")
+    ] = "op",
+    show: Annotated[
+        str,
+        typer.Option(help="Timesteps to draw besides the first and last five, such as 10:20,50; or all."),
+    ] = "",
+    values: Annotated[
+        bool, typer.Option("--values", help="Write the range of its values into a box.")
+    ] = False,
+    grads: Annotated[
+        bool, typer.Option("--grads", help="Write the norm of its gradient into a box.")
+    ] = False,
+    backward: Annotated[
+        bool, typer.Option("--backward", help="Colour the lines by the gradient that flows back.")
+    ] = False,
+    down: Annotated[bool, typer.Option("--down", help="Let time run downwards.")] = False,
 ) -> None:
-    """Draw the unrolled graph of a character model.
+    """Draw the unrolled graph of a character model, new or trained.
 
-    Pictures are rendered by Graphviz; where it is not installed, the DOT text is written all the same.
+    A page has all there is to see, whatever is asked for here. PNG and PDF are rendered by Graphviz; where it
+    is not installed, the DOT text is written instead.
     """
-    from tensorgrad.viz import RenderError
+    from tensorgrad import viz
     from tensorgrad.viz.drawing import suffix_of
 
-    path = out or Path(f"{cell}.svg")
+    path = out or Path(f"{cell if checkpoint is None else 'model'}.html")
     suffix_of(path)
     if not path.parent.is_dir():
         raise UserError(f"cannot write {path}: there is no folder {path.parent}")
-    drawing = unrolled_model(cell, steps, hidden, vocab, batch)
-    text = path.with_suffix(".dot")
-    drawing.save(text)
-    size = f"{steps:,} timestep{'s' if steps > 1 else ''}, {len(drawing.model.boxes):,} boxes"
-    try:
-        drawing.save(path)
-    except RenderError as error:
-        print(f"{text}: {size}\n{path} is not written: {error}.")
+    if checkpoint is None:
+        if text is not None:
+            raise UserError("--text is for a trained model: name it with --checkpoint")
+        problem = fresh_model(cell, steps, hidden, vocab, batch)
     else:
-        print(f"{text if path == text else f'{path}, {text}'}: {size}")
-    if steps > _WIDE:
-        print(f"wide picture: {steps:,} timesteps side by side; try -T 8")
+        given = runs.given(ctx, _OF_A_FRESH_MODEL)
+        if any(given):
+            raise UserError(
+                "a trained model has its own cell and sizes: --checkpoint goes with none of --cell, --steps, "
+                "--hidden, --vocab and --batch"
+            )
+        problem = trained_model(checkpoint, text or "")
+    try:
+        drawing = viz.draw(
+            problem.loss,
+            unrolled=problem.unrolled,
+            params=problem.params,
+            level=level,  # type: ignore[arg-type]  # checked there
+            steps=drawn_steps(show),
+            values=values,
+            grads=grads,
+            backward=backward,
+            rankdir="TB" if down else "LR",
+        )
+        drawing.save(path)
+    except (GraphError, viz.RenderError) as error:
+        raise UserError(str(error)) from error
+    count = len(drawing.whole.boxes)
+    print(f"{path}: {problem.T:,} timestep{'s' if problem.T > 1 else ''}, {count:,} values")
 
 
-def unrolled_model(cell: str, steps: int, hidden: int, vocab: int, batch: int) -> Drawing:
-    """The drawing of a character model with a loss at every timestep.
+def drawn_steps(text: str) -> str | list[int] | None:
+    """The timesteps that an option names, as `viz.draw` takes them.
+
+    Raises:
+        UserError: neither timesteps nor "all".
+
+    Example:
+        >>> drawn_steps("3,10:13")
+        [3, 10, 11, 12]
+    """
+    if text in ("", "all"):
+        return text or None
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,9})\s*(?::\s*([0-9]{1,9})\s*)?", part)
+        if not match:
+            raise UserError(f"--show takes timesteps, such as 10:20,50, or all, not {text!r}")
+        first = int(match[1])
+        found += range(first, int(match[2]) if match[2] else first + 1)
+    return found
+
+
+class Problem(NamedTuple):
+    """What is drawn: a loss, the run behind it, and the parameters by name."""
+
+    loss: Tensor
+    unrolled: Any
+    params: Any
+    T: int
+
+
+def fresh_model(cell: str, steps: int, hidden: int, vocab: int, batch: int) -> Problem:
+    """A character model with a loss at every timestep, on random characters.
 
     Args:
         cell: a name in `nn.CELLS`.
@@ -73,7 +148,7 @@ def unrolled_model(cell: str, steps: int, hidden: int, vocab: int, batch: int) -
         UserError: an unknown cell, a size under 1, or sizes that are too large to draw.
 
     Example:
-        >>> len(unrolled_model("rnn", steps=2, hidden=3, vocab=4, batch=1).model.frames)
+        >>> len(fresh_model("rnn", steps=2, hidden=3, vocab=4, batch=1).unrolled)
         2
     """
     sizes = {"--steps": steps, "--hidden": hidden, "--vocab": vocab, "--batch": batch}
@@ -91,30 +166,42 @@ def unrolled_model(cell: str, steps: int, hidden: int, vocab: int, batch: int) -
 
     from tensorgrad import functional as F
     from tensorgrad import label, nn, ops, scope
-    from tensorgrad.viz.drawing import LARGEST, draw
-
-    too_many = UserError(
-        f"{steps:,} timesteps are too many to draw: beyond {LARGEST:,} boxes nobody can read a drawing "
-        "of every operation; ask for fewer --steps"
-    )
-    # So many that no graph is needed to know it.
-    if _LEAST * steps > LARGEST:
-        raise too_many
 
     recurrent, readout = make_cell(cell, vocab, hidden, seed=0), nn.Linear(hidden, vocab, seed=1)
-    text = np.random.default_rng(0).integers(vocab, size=(steps + 1, batch))
+    characters = np.random.default_rng(0).integers(vocab, size=(steps + 1, batch))
 
     def step(x: Any, state: Any) -> tuple[Any, Any]:
         h, state = recurrent(x, state)
         return label(readout(h), "y"), state
 
-    unrolled = nn.unroll(step, F.one_hot(text[:-1], vocab))
+    unrolled = nn.unroll(step, F.one_hot(characters[:-1], vocab))
     losses = []
     for t, labelled in enumerate(unrolled.steps):
         with scope(f"t={t}"):
-            losses.append(label(F.cross_entropy(labelled["y"], text[t + 1]), "L"))
+            losses.append(label(F.cross_entropy(labelled["y"], characters[t + 1]), "L"))
     loss = label(ops.mean(ops.stack(losses)), "loss")
-    try:
-        return draw(loss, unrolled=unrolled, params={"cell": recurrent, "output": readout})
-    except GraphError as error:
-        raise too_many from error
+    return Problem(loss, unrolled, {"cell": recurrent, "output": readout}, steps)
+
+
+def trained_model(checkpoint: Path, text: str) -> Problem:
+    """A trained character model as it reads a text and predicts each next character.
+
+    Args:
+        checkpoint: a file, or the folder of a run.
+        text: at least two characters, all known to the model.
+
+    Raises:
+        UserError: a text that is too short, or with characters that the model does not know.
+        CheckpointError: no such file, or not a model's.
+    """
+    from tensorgrad.models.language import LanguageModel
+
+    model = LanguageModel.load(checkpoint / runs.CHECKPOINT if checkpoint.is_dir() else checkpoint)
+    if len(text) < 2:
+        raise UserError(
+            "a trained model is drawn as it reads a text: give two characters or more with --text"
+        )
+    ids = model.vocabulary.encode(text)[:, None]
+    with model.evaluating():
+        loss, _, unrolled = model.loss(ids[:-1], ids[1:])
+    return Problem(loss, unrolled, model, len(ids) - 1)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from html import escape
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -182,13 +181,8 @@ class Module:
                 lines.append(f"  {name.replace('*_', '')}: " + repr(value).replace("\n", "\n  "))
         return "\n".join(lines) + ("\n)" if len(lines) > 1 else ")")
 
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(name)}</td><td>{escape(str(p.shape))}</td><td>{p.dtype}</td><td>{p.size:,}</td></tr>"
-            for name, p in self.named_parameters()
-        )
-        head = "<tr><th>parameter</th><th>shape</th><th>dtype</th><th>elements</th></tr>"
-        return f"<b>{escape(type(self).__name__)}</b><table>{head}{rows}</table>"
+    # What a notebook shows. The pictures stand above and set it.
+    _repr_html_: ClassVar[Callable[[Module], str]]
 
 
 def _members(value: Any, path: str, kind: type) -> Iterator[tuple[str, Any]]:

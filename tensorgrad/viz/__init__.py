@@ -5,20 +5,56 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tensorgrad.viz.drawing import Drawing, draw
+from tensorgrad.nn.module import Module
+from tensorgrad.tensor import Tensor
+from tensorgrad.viz.summary import Summary, summary
 
 if TYPE_CHECKING:
-    import tensorgrad.viz.bptt_plots as bptt_plots
     import tensorgrad.viz.plots as plots
+    from tensorgrad.viz.drawing import Drawing as Drawing
+    from tensorgrad.viz.drawing import draw as draw
+    from tensorgrad.viz.onnx import OnnxError as OnnxError
+    from tensorgrad.viz.onnx import export_onnx as export_onnx
     from tensorgrad.viz.render import RenderError as RenderError
+    from tensorgrad.viz.table import TraceTable as TraceTable
+    from tensorgrad.viz.table import trace_table as trace_table
 
-__all__ = ["Drawing", "RenderError", "bptt_plots", "draw", "plots"]
+__all__ = [
+    "Drawing",
+    "OnnxError",
+    "RenderError",
+    "Summary",
+    "TraceTable",
+    "draw",
+    "export_onnx",
+    "plots",
+    "summary",
+    "trace_table",
+]
+
+# What has no part in starting tensorgrad.
+_LATER = {
+    "Drawing": "drawing",
+    "OnnxError": "onnx",
+    "RenderError": "render",
+    "TraceTable": "table",
+    "draw": "drawing",
+    "export_onnx": "onnx",
+    "trace_table": "table",
+}
+
+
+def _notebook() -> Any:
+    return importlib.import_module("tensorgrad.viz.notebook")
+
+
+Tensor._repr_html_ = lambda self: str(_notebook().tensor_html(self))
+Module._repr_html_ = lambda self: str(_notebook().module_html(self))
 
 
 def __getattr__(name: str) -> Any:
-    # Plots need matplotlib and rendering needs to start programs: neither has a part in starting tensorgrad.
-    if name in ("plots", "bptt_plots"):
-        return importlib.import_module(f"tensorgrad.viz.{name}")
-    if name == "RenderError":
-        return importlib.import_module("tensorgrad.viz.render").RenderError
+    if name == "plots":
+        return importlib.import_module("tensorgrad.viz.plots")
+    if name in _LATER:
+        return getattr(importlib.import_module(f"tensorgrad.viz.{_LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

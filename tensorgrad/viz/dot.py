@@ -1,361 +1,310 @@
-"""The drawing as DOT text: timesteps side by side in the order of time, each flowing from the bottom upwards.
+r"""The drawing as DOT text with positions, for any Graphviz: it draws what is here and lays nothing out.
 
-The same model gives the same text, and no text of the user's can break it or become markup. Left to itself,
-Graphviz orders clusters as it likes and leads an arrow from the top of one timestep to the bottom of the next
-around the whole picture. Three things prevent it: a row of invisible points below a sequence, one for each
-timestep; for each carried state a visible joint where it enters the next timestep; and one height for all
-that corresponds, also where a step does more than its neighbours, as it does once a sequence has ended.
+``layout=nop2`` says so to `dot` itself; ``neato -n2`` is the same. Lengths are points, y points upwards.
+Every arrow of the graph is an edge between the nodes of its boxes, so the text can be read as a graph too.
+The line along which a value runs to its many users is an edge of its own, to an invisible node whose id has
+an "@". What is no part of the graph, such as strips and legends, is the graph's background.
+
+No text of the user's can break this text or become markup in it. It stands in HTML-like labels, escaped, and
+in the background, where its bytes are counted: in any other string Graphviz reads ``\N`` and entities.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterator
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from html import escape
+from itertools import groupby
 
-from tensorgrad.viz.model import Arrow, Box, Frame, Kind, Model
-
-__all__ = ["html_label", "quoted", "to_dot"]
-
-# Tints of the Okabe-Ito colours, which people with any colour vision tell apart, and darker lines of them.
-_FILL: dict[Kind, str] = {
-    "parameter": "#FBE3B5",
-    "input": "#CDEBD9",
-    "constant": "#EFEFEF",
-    "operation": "#FFFFFF",
-    "state": "#BBDDF5",
-    "output": "#F6CDBB",
-    "reference": "#FFFFFF",
-}
-_LINE: dict[Kind, str] = {
-    "parameter": "#B87A00",
-    "input": "#00795A",
-    "constant": "#8A8A8A",
-    "operation": "#5A6270",
-    "state": "#0064A8",
-    "output": "#B8440A",
-    "reference": "#5A6270",
-}
-_FONT = 'fontname="Helvetica,Arial,sans-serif"'
-_FAINT = "#5A6270"
-# newrank=true: boxes of different frames can share a height. remincross=false: when Graphviz untangles
-# crossings a second time, it may put a joint behind its state.
-_HEAD = (
-    f"\tgraph [rankdir=BT, nodesep=0.18, ranksep=0.32, {_FONT}]",
-    "\tgraph [newrank=true, remincross=false, outputorder=edgesfirst]",
-    f'\tnode [shape=box, style="rounded,filled", width=0.5, height=0.3, margin="0.08,0.04", {_FONT}]',
-    f'\tedge [color="{_FAINT}", arrowsize=0.6]',
+from tensorgrad.viz.palette import FAINT, FONT, FRAME, INK, KINDS, PAPER, Ink, Paint, ink_of, ink_on
+from tensorgrad.viz.picture import (
+    Line,
+    Look,
+    Mark,
+    Outline,
+    Patch,
+    Picture,
+    Placed,
+    Point,
+    Stroke,
+    Text,
+    Wire,
 )
-_FRAME = 'style="rounded,filled", fillcolor="#F6F7F9", color="#C9CED6", labeljust=l, fontsize=13, margin=10'
-_STYLE: dict[Kind, str] = {
-    "parameter": "style=filled",
-    "reference": 'style="rounded,filled,dashed"',
-    "state": "penwidth=1.8",
-    "output": "penwidth=1.8",
-}
-# What is carried from one timestep to another, by the kind of what is carried.
-_LOOK: dict[Kind, str] = {
-    "state": f'color="{_LINE["state"]}", penwidth=2.6, arrowsize=0.8',
-    "output": f'color="{_LINE["output"]}", penwidth=1.6',
-}
-_BACKSLASH = "\N{REVERSE SOLIDUS OPERATOR}"
-_GAP = 3
-_LONGEST_LABEL = 40
-_LONGEST_TOOLTIP = 500
-# Control characters but the line end as the pictures that Unicode has of them: XML, and with it an HTML-like
-# label, cannot hold them.
-_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) != "\n"}
-_PICTURES |= {0x7F: 0x2421, 0xFFFE: 0xFFFD, 0xFFFF: 0xFFFD, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
+from tensorgrad.viz.shapes import Numbers, corners, hatching, headed, label_place, legend
+from tensorgrad.viz.text import LONGEST_NOTE, STYLES, TITLE, TITLE_AT, baselines, shortened, shown, text_width
+
+__all__ = ["to_dot"]
+
+_NO_LOOK = Look()
+# A sign like a backslash: how many bytes a backslash counts in xdot differs from version to version.
+_BACKSLASH = "\N{SET MINUS}"
+# No letter takes more than four bytes, and no backslash is parted from its quotation mark.
+_PIECE = re.compile(r"(?:\\.|.){1,4000}")
+_LINES = {"solid": "solid", "hatched": "solid", "dashed": "dashed", "dotted": "dotted"}
+_NOTHING = 'shape=point, style=invis, width=0.01, height=0.01, label=""'
+_PLAIN = KINDS["operation"]
+# A node whose label is wider than itself is no reason to warn: the font may be another than was measured.
+_HEAD = (
+    f'\tnode [shape=box, style="rounded,filled", fixedsize=shape, fontname="{FONT}", fontsize=10, '
+    f'fontcolor="{INK}", fillcolor="{_PLAIN.fill}", color="{_PLAIN.line}"]',
+    f'\tedge [fontname="{FONT}", fontsize=10, fontcolor="{FAINT}"]',
+)
 
 
-def to_dot(model: Model) -> str:
-    r"""The DOT text of a drawing, for Graphviz's `dot`.
+def to_dot(picture: Picture) -> str:
+    """The DOT text of a drawing; the same text for the same drawing.
 
     Example:
         >>> import tensorgrad as tg
         >>> from tensorgrad.viz.model import build
-        >>> text = to_dot(build(tg.tanh(tg.tensor(0.0, requires_grad=True, name="x"))))
-        >>> text.splitlines()[-2].strip()
-        '"x" -> "tanh"'
+        >>> from tensorgrad.viz.place import place
+        >>> x = tg.tensor(0.5, requires_grad=True, name="x")
+        >>> '"x" -> "tanh"' in to_dot(place(build(tg.tanh(x))))
+        True
     """
-    return _Writer(model).run()
-
-
-def quoted(text: str) -> str:
-    """Any text as a DOT string, to show as that text in a tooltip; a backslash as a sign that looks like one.
-
-    Example:
-        >>> print(quoted('say "h"'))
-        "say &quot;h&quot;"
-    """
-    # Graphviz reads entities in every string. It looks for \N and its like in a tooltip more than once, and
-    # how often depends on its version, so no number of backslashes is right.
-    text = _valid(text).replace("&", "&amp;").replace('"', "&quot;").replace("\\", _BACKSLASH)
-    return '"' + text.replace("\n", "\\n") + '"'
-
-
-def html_label(text: str) -> str:
-    r"""Any text as part of an HTML-like label that shows as exactly that text.
-
-    Example:
-        >>> html_label("<b> & \\N")
-        '&lt;b&gt; &amp; \\\\N'
-    """
-    # Graphviz replaces \N by the node's id in these labels too, after it has read the entities.
-    return escape(_valid(text), quote=False).replace("\\", "\\\\").replace("\n", "<br/>")
-
-
-def _valid(text: str) -> str:
-    """The text with what cannot be shown replaced by what stands for it."""
-    return text.encode("utf-8", "replace").decode().translate(_PICTURES)
-
-
-def _shortened(text: str, length: int) -> str:
-    """The text, or its beginning and an ellipsis."""
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return _Writer(picture).run()
 
 
 class _Writer:
     """The state of one `to_dot`."""
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self.boxes = {box.id: box for box in model.boxes}
-        self.frames = {frame.id: frame for frame in model.frames}
-        self.users: dict[str, list[Box]] = defaultdict(list)
-        self.operands: dict[str, list[Box]] = defaultdict(list)
-        for arrow in model.arrows:
-            self.users[arrow.tail].append(self.boxes[arrow.head])
-            self.operands[arrow.head].append(self.boxes[arrow.tail])
-        self.rows, self.levels = self.find_rows()
+    def __init__(self, picture: Picture) -> None:
+        self.picture = picture
+        self.numbers = Numbers()
         self.statements: dict[str, list[str]] = defaultdict(list)
-        self.edges: list[str] = []
-        # The joints of each state, and the states that run from later timesteps to earlier ones.
-        self.joints: dict[str, dict[str, None]] = defaultdict(dict)
-        self.backwards: set[str] = set()
 
     def run(self) -> str:
-        for box in self.model.boxes:
-            self.statements[box.frame].append(_box(box))
-        for arrow in self.model.arrows:
-            self.draw(arrow)
-        for box in self.model.boxes:
-            if box.kind == "state" or box.id in self.joints:
-                self.line_up(box)
-        self.order_frames()
-        self.edges += [f"{{rank=same; {'; '.join(map(quoted, row))}}}" for row in self.rows]
-        return "\n".join(
-            ["digraph {", *_HEAD, self.legend(), *self.nested(), *(f"\t{edge}" for edge in self.edges), "}\n"]
+        picture, looks = self.picture, self.picture.looks
+        homes = self.homes()
+        for placed in picture.boxes:
+            self.statements[homes[placed.box.frame]].append(
+                self.box(placed, looks.get(placed.box.id, _NO_LOOK))
+            )
+        edges = list(self.edges((wire, looks.get(i), i) for i, wire in enumerate(picture.wires)))
+        return "\n".join(["digraph {", self.head(), *_HEAD, *self.nested(), *edges, "}\n"])
+
+    def at(self, point: Point) -> str:
+        n = self.numbers
+        return f"{n[point[0]]},{n[self.picture.height - point[1]]}"
+
+    def head(self) -> str:
+        key, picture = legend(self.picture), self.picture
+        width = max(picture.width, key.width)
+        paper = Patch(0.0, -key.height, width, picture.height + key.height, PAPER)
+        drawn = [*self.marks([paper, *picture.marks])]
+        for placed in key.boxes:
+            drawn += self.sample(placed)
+        for wire in key.wires:
+            drawn += self.sample_wire(wire)
+        drawn += self.marks(key.texts)
+        n = self.numbers
+        return (
+            f'\tgraph [bb="0,0,{n[width]},{n[picture.height + key.height]}", layout=nop2, pad=0, margin=0, '
+            f'outputorder=edgesfirst, fontname="{FONT}", fontcolor="{FAINT}", _background={_pieced(drawn)}]'
         )
 
-    def legend(self) -> str:
-        """What the colours mean, of the kinds there are."""
-        kinds = {box.kind for box in self.model.boxes}
-        cells = "".join(
-            f'<td bgcolor="{_FILL[kind]}" color="{_LINE[kind]}">{kind}</td>'
-            for kind in _FILL
-            if kind in kinds
-        )
-        table = '<table border="0" cellborder="1" cellspacing="6" cellpadding="3">'
-        return f"\tgraph [label=<{table}<tr>{cells}</tr></table>>, labeljust=l, labelloc=t, fontsize=11]"
-
-    def draw(self, arrow: Arrow) -> None:
-        tail, head = self.boxes[arrow.tail], self.boxes[arrow.head]
-        if not arrow.carried:
-            self.edge(tail.id, head.id)
-            return
-        look = _LOOK.get(tail.kind, "")
-        entry, backwards = self.way_in(tail, head)
-        alone = sum(user.frame == head.frame for user in self.users[tail.id]) == 1
-        if entry is not None and alone and not head.name and head in self.operands[entry.id]:
-            # A part of the state's own sum, such as f * c: from a joint beside the state it would hook back.
-            self.edge(tail.id, head.id, look, "constraint=false")
-            self.put_first(head, self.operands[entry.id], backwards)
-            return
-        if entry is None or (self.levels[entry.id] == self.levels[head.id] and (alone or entry is not head)):
-            self.edge(tail.id, head.id, look, "constraint=false")
-            return
-        joint = f"{entry.id}@{tail.frame}"
-        if joint not in self.joints[entry.id]:
-            self.joints[entry.id][joint] = None
-            color = f'color="{_LINE[tail.kind]}"'
-            self.statements[entry.frame].append(f"{quoted(joint)} [shape=point, width=0.08, {color}]")
-            self.edge(tail.id, joint, look, "arrowhead=none, constraint=false")
-            if backwards:
-                self.backwards |= {tail.id, entry.id}
-        if self.levels[entry.id] > self.levels[head.id]:
-            # Turned round, since Graphviz puts the end of an arrow above its beginning.
-            self.edge(head.id, joint, look, "dir=back")
-        elif entry is head:
-            self.edge(joint, head.id, look, "constraint=false")
-        else:
-            self.edge(joint, head.id, look)
-
-    def put_first(self, box: Box, row: list[Box], backwards: bool) -> None:
-        """Put a box before the others of its frame and height, on the side that the last timestep is on."""
-        for other in row:
-            level = self.levels[box.id] if other.frame == box.frame else -1
-            if other is not box and self.levels[other.id] == level:
-                left, right = (other, box) if backwards else (box, other)
-                chain = f"{quoted(left.id)} -> {quoted(right.id)}"
-                self.statements[box.frame].append(f"{{rank=same; {chain} [style=invis]}}")
-
-    def edge(self, tail: str, head: str, *attributes: str) -> None:
-        given = ", ".join(attribute for attribute in attributes if attribute)
-        self.edges.append(f"{quoted(tail)} -> {quoted(head)}" + (f" [{given}]" if given else ""))
-
-    def way_in(self, tail: Box, head: Box) -> tuple[Box | None, bool]:
-        """Where a value carried to another timestep enters it, and whether that is an earlier timestep.
-
-        It enters beside the box that corresponds to its own there: h of t=3 beside h of t=4, and h of an
-        encoder's last timestep beside h of the decoder's first.
-        """
-        path, other = self.path(tail.frame), self.path(head.frame)
-        same = next(i for i, (a, b) in enumerate(zip(path, other, strict=False)) if a is not b)
-        before, after = (
-            next(i for i, frame in enumerate(way) if i >= same and frame.step is not None)
-            for way in (path, other)
-        )
-        inside = [frame.id.rpartition(".")[2] for frame in path[before + 1 :]]
-        entry = self.boxes.get(".".join([other[after].id, *inside, tail.role]))
-        one_sequence = before == after == same
-        return entry, one_sequence and (path[before].step or 0) > (other[after].step or 0)
-
-    def find_rows(self) -> tuple[list[list[str]], dict[str, int]]:
-        """The named boxes that correspond, to stand at one height; and how high every box stands at least."""
-        rows: dict[str, list[str]] = defaultdict(list)
-        for box in self.model.boxes:
-            if box.name and box.frame and box.kind != "constant":
-                around = self.path(box.frame)
-                place = ["t" if frame.step is not None else frame.id.rpartition(".")[2] for frame in around]
-                rows["/".join([*place, box.role])].append(box.id)
-        found = [row for row in rows.values() if len(row) > 1]
-        try:
-            return found, self.find_levels(found)
-        except CycleError:
-            # In one timestep h is made of c, and in another c of h.
-            return [], self.find_levels([])
-
-    def find_levels(self, rows: list[list[str]]) -> dict[str, int]:
-        """The longest way up to each box, where those of one row stand at one height."""
-        first = {box: row[0] for row in rows for box in row}
-        below: dict[str, dict[str, None]] = {first.get(box, box): {} for box in self.boxes}
-        for arrow in self.model.arrows:
-            if not arrow.carried:
-                below[first.get(arrow.head, arrow.head)][first.get(arrow.tail, arrow.tail)] = None
-        levels: dict[str, int] = {}
-        for box in TopologicalSorter(below).static_order():
-            levels[box] = max((levels[other] + 1 for other in below[box]), default=0)
-        return {box: levels[first.get(box, box)] for box in self.boxes}
-
-    def path(self, frame: str) -> list[Frame]:
-        """The frames around what is in a frame, from the outermost inwards."""
-        names = frame.split(".")
-        return [self.frames[".".join(names[: i + 1])] for i in range(len(names))]
-
-    def line_up(self, state: Box) -> None:
-        """Put a state at the far side of its row, so that the way to the next timestep is clear."""
-        users = [user for user in self.users[state.id] if user.frame == state.frame]
-        beside = [
-            operand.id
-            for operand in (self.operands[users[0].id] if users else ())
-            if not operand.op and operand.frame == state.frame and len(self.users[operand.id]) == 1
-        ]
-        row = [*self.joints[state.id], *dict.fromkeys(beside), state.id]
-        if len(row) > 1:
-            if state.id in self.backwards:
-                row.reverse()
-            chain = " -> ".join(quoted(box) for box in row)
-            self.statements[state.frame].append(f"{{rank=same; {chain} [style=invis]}}")
-
-    def order_frames(self) -> None:
-        """A row of invisible points below sibling frames, each tied to the lowest box in its frame.
-
-        Timesteps come in the order of time. So do the other frames as they were recorded, but for those that
-        stand on what feeds them, as one layer on another.
-        """
-        rows: dict[tuple[str, bool], list[Frame]] = defaultdict(list)
-        fed = self.fed_frames()
-        for frame in self.model.frames:
-            if frame.step is not None or frame.id not in fed:
-                rows[frame.parent, frame.step is not None].append(frame)
-
-        def low(box: Box) -> tuple[int, bool]:
-            # A leaf first: what is made of a carried state alone has nothing below it but stands high up.
-            return self.levels[box.id], bool(box.op)
-
-        lowest: dict[str, Box] = {}
-        for box in self.model.boxes:
-            around = box.frame
-            while around:
-                if around not in lowest or low(box) < low(lowest[around]):
-                    lowest[around] = box
-                around = self.frames[around].parent
-        first = {frames[0].parent: f"{frames[0].id}@" for frames in rows.values() if len(frames) > 1}
-        for (parent, _), frames in rows.items():
-            if len(frames) > 1:
-                points = [f"{frame.id}@" for frame in frames]
-                chain = " -> ".join(quoted(point) for point in points)
-                self.statements[parent].append(
-                    "{rank=same; node [shape=point, style=invis, width=0, height=0]; edge [style=invis]; "
-                    f"{chain}}}"
-                )
-                for point, frame in zip(points, frames, strict=True):
-                    # Where a frame has such a row within it, tied to that: an arrow into one of its frames
-                    # would draw that one out of line.
-                    self.edge(point, first.get(frame.id, lowest[frame.id].id), "style=invis")
-
-    def fed_frames(self) -> set[str]:
-        """The frames that an arrow enters from outside, those between timesteps apart."""
-        fed = set()
-        for arrow in self.model.arrows:
-            tail, around = self.boxes[arrow.tail].frame, self.boxes[arrow.head].frame
-            if not arrow.carried:
-                while around and not f"{tail}.".startswith(f"{around}."):
-                    fed.add(around)
-                    around = self.frames[around].parent
-        return fed
+    # --- boxes and frames --------------------------------------------------------------------------------
+    def homes(self) -> dict[str, str]:
+        """For each frame the innermost around it that is drawn, itself included."""
+        drawn = {outline.frame.id for outline in self.picture.outlines}
+        homes = {"": ""}
+        for frame in self.picture.model.frames:
+            homes[frame.id] = frame.id if frame.id in drawn else homes[frame.parent]
+        return homes
 
     def nested(self) -> Iterator[str]:
         """The statements of all frames, each in its cluster."""
-        for statement in self.statements[""]:
-            yield f"\t{statement}"
-        around: list[str] = []
-        for frame in self.model.frames:
-            while around and around[-1] != frame.parent:
-                around.pop()
-                yield "\t" * (len(around) + 1) + "}"
-            indent = "\t" * (len(around) + 1)
-            yield f"{indent}subgraph {quoted('cluster_' + frame.id)} {{"
-            around.append(frame.id)
-            title = f"<b>{html_label(_shortened(frame.title, _LONGEST_LABEL))}</b>"
-            yield f"{indent}\tgraph [label=<{title}>, {_FRAME}]"
-            for statement in self.statements[frame.id]:
-                yield f"{indent}\t{statement}"
-        while around:
-            around.pop()
-            yield "\t" * (len(around) + 1) + "}"
+        inside: dict[str, list[Outline | None]] = defaultdict(list)
+        homes = self.homes()
+        for outline in self.picture.outlines:
+            inside[homes[outline.frame.parent]].append(outline)
+        yield from self.statements[""]
+        waiting = inside[""][::-1]
+        while waiting:
+            around = waiting.pop()
+            if around is None:
+                yield "\t}"
+                continue
+            yield self.cluster(around)
+            yield from self.statements[around.frame.id]
+            waiting.append(None)
+            waiting += reversed(inside[around.frame.id])
+
+    def cluster(self, outline: Outline) -> str:
+        x, y, title = outline.x, outline.y, shown(shortened(outline.title))
+        begin, down = TITLE_AT
+        middle = x + begin + text_width(title, TITLE.size, TITLE.bold) / 2, y + down - 0.36 * TITLE.size
+        corner, other = (x, y + outline.height), (x + outline.width, y)
+        style = "rounded,filled" if outline.frame.last is None else "rounded,filled,dashed"
+        return (
+            f'\tsubgraph "cluster_{outline.frame.id}" {{ graph [bb="{self.at(corner)},{self.at(other)}", '
+            f'style="{style}", fillcolor="{FRAME.fill}", color="{FRAME.line}", '
+            f'label=<<b>{_escaped(title)}</b>>, lp="{self.at(middle)}", fontsize={TITLE.size:g}]'
+        )
+
+    def box(self, placed: Placed, look: Look) -> str:
+        middle = placed.x + placed.width / 2, placed.y + placed.height / 2
+        lines = "<br/>".join([_line(line, not look.fill) for line in placed.lines])
+        return (
+            f'\t"{placed.box.id}" [pos="{self.at(middle)}", width={placed.width / 72:.5g}, '
+            f"height={placed.height / 72:.5g}, label=<{lines}>{_painted(KINDS[placed.box.kind], look)}]"
+        )
+
+    # --- wires -------------------------------------------------------------------------------------------
+    def edges(self, wires: Iterable[tuple[Wire, Look | None, int]]) -> Iterator[str]:
+        for ink, group in groupby(wires, lambda wire: ink_of(wire[0])):
+            yield f"\tedge [{_inked(ink)}]"
+            for wire, look, number in group:
+                tail, head = wire.tail, wire.head
+                if not tail or not head:
+                    # Of a rail one end is in no box.
+                    end = f"{tail or head}@{number}"
+                    where = self.at(wire.points[-1 if tail else 0])
+                    yield f'\t"{end}" [pos="{where}", {_NOTHING}]'
+                    tail, head = tail or end, head or end
+                own = ink if look is None else ink_of(wire, look)
+                also = "" if look is None else f", {_inked(own)}, style={_LINES[look.pattern]}"
+                yield f'\t"{tail}" -> "{head}" [{self.way(wire, own)}{self.label(wire)}{also}]'
+
+    def way(self, wire: Wire, ink: Ink) -> str:
+        if not wire.arrow:
+            return f'pos="{self.spline(wire.points)}", arrowhead=none'
+        line, (tip, _, _) = headed(wire.points, ink.head)
+        return f'pos="e,{self.at(tip)} {self.spline(line)}"'
+
+    def spline(self, points: Sequence[Point]) -> str:
+        """A line through points with its corners rounded, as cubic Bézier curves."""
+        at = self.at
+        last, end = at(points[0]), at(points[-1])
+        out = [last]
+        for a, (x, y), b in corners(points):
+            begin, after = at(a), at(b)
+            # A quadratic curve raised to a cubic one: two thirds of the way to the corner.
+            toward = at((a[0] + (x - a[0]) / 1.5, a[1] + (y - a[1]) / 1.5))
+            back = at((b[0] + (x - b[0]) / 1.5, b[1] + (y - b[1]) / 1.5))
+            out += [last, begin, begin, toward, back, after]
+            last = after
+        return " ".join([*out, last, end, end])
+
+    def label(self, wire: Wire) -> str:
+        if not wire.label:
+            return ""
+        text = shown(shortened(wire.label))
+        x, y, upright = label_place(wire.points)
+        half = text_width(text, 10.0) / 2
+        middle = (x + 5.0 + half, y) if upright else (x, y - 8.0)
+        return f', label=<{_escaped(text)}>, lp="{self.at(middle)}"'
+
+    # --- the background ----------------------------------------------------------------------------------
+    def marks(self, marks: Iterable[Mark]) -> Iterator[str]:
+        """Marks in the language of Graphviz's xdot output."""
+        for mark in marks:
+            if isinstance(mark, Text):
+                text = shown(shortened(mark.text, LONGEST_NOTE)).replace("\\", _BACKSLASH)
+                side = {"start": -1, "middle": 0, "end": 1}[mark.anchor]
+                width = self.numbers[text_width(text, mark.size, mark.bold)]
+                yield f"F {mark.size:g} {len(FONT)} -{FONT} t {int(mark.bold)} {_pen(mark.color)}"
+                yield f"T {self.spot((mark.x, mark.y))} {side} {width} {_counted(text)}"
+            elif isinstance(mark, Stroke):
+                yield f"{_pen(mark.color)} {_style(mark.width, mark.pattern)} {self.polyline(mark.points)}"
+            else:
+                right, low = mark.x + mark.width, mark.y + mark.height
+                around = ((mark.x, mark.y), (right, mark.y), (right, low), (mark.x, low))
+                yield f"{_pen(mark.line or mark.fill)} {_style(1.0, mark.pattern)} C {_counted(mark.fill)}"
+                yield f"P 4 {' '.join(map(self.spot, around))}"
+                if mark.pattern == "hatched":
+                    yield _pen(mark.line or FAINT)
+                    yield from map(self.polyline, hatching(mark.x, mark.y, mark.width, mark.height))
+
+    def sample(self, placed: Placed) -> Iterator[str]:
+        """A box of the legend."""
+        paint = KINDS[placed.box.kind]
+        size = placed.x, placed.y, placed.width, placed.height
+        yield from self.marks([Patch(*size, paint.fill, paint.line, "dashed" if paint.dashed else "solid")])
+        x = placed.x + placed.width / 2
+        for line, y in zip(placed.lines, baselines(placed.lines, placed.y, placed.height), strict=True):
+            yield from self.marks([Text(x, y, line.text, STYLES[line.style].size, "middle", color=FAINT)])
+
+    def sample_wire(self, wire: Wire) -> Iterator[str]:
+        ink = ink_of(wire)
+        line, head = headed(wire.points, ink.head)
+        yield from self.marks([Stroke(line, ink.color, ink.width)])
+        yield f"C {_counted(ink.color)} P 3 {' '.join(map(self.spot, head))}"
+
+    def polyline(self, points: Sequence[Point]) -> str:
+        return f"L {len(points)} {' '.join(map(self.spot, points))}"
+
+    def spot(self, point: Point) -> str:
+        return self.at(point).replace(",", " ")
 
 
-def _box(box: Box) -> str:
-    name, op = (html_label(_shortened(text, _LONGEST_LABEL)) for text in (box.name, box.op))
-    # The empty line is room for what hangs below a name.
-    lines = [f"<b>{name}</b>", f'<font point-size="{_GAP}"> </font>'] if name else []
-    if op:
-        lines.append(f'<font point-size="{11 if name else 12}">{op}</font>')
-    lines.append(f'<font point-size="10" color="{_FAINT}">{box.shape} {box.dtype}</font>')
-    told = [_shortened(line, _LONGEST_TOOLTIP) for line in (_headline(box), *box.notes)]
-    attributes = [
-        f"label=<{'<br/>'.join(lines)}>",
-        f'fillcolor="{_FILL[box.kind]}", color="{_LINE[box.kind]}"',
-        f"tooltip={quoted(chr(10).join(told))}",
-    ]
-    if box.kind in _STYLE:
-        attributes.append(_STYLE[box.kind])
-    return f"{quoted(box.id)} [{', '.join(attributes)}]"
+@lru_cache(maxsize=8192)
+def _painted(paint: Paint, look: Look) -> str:
+    """The attributes of a node by which it differs from an operation's."""
+    fill, line = look.fill or paint.fill, look.line or paint.line
+    width = paint.width if look.width is None else look.width
+    if look.pattern == "hatched":
+        # Graphviz has stripes, and only for boxes with corners.
+        style, fill = "striped", ":".join([fill, FRAME.line] * 4)
+    else:
+        pattern = "dashed" if paint.dashed and look.pattern == "solid" else look.pattern
+        style = (
+            ("rounded," if paint.radius else "") + "filled" + ("" if pattern == "solid" else f",{pattern}")
+        )
+    return "".join(
+        [
+            f', fillcolor="{fill}"' if fill != _PLAIN.fill else "",
+            f', color="{line}"' if line != _PLAIN.line else "",
+            f', fontcolor="{ink_on(look.fill)}"' if look.fill else "",
+            f', style="{style}"' if style != "rounded,filled" else "",
+            f", penwidth={width:g}" if width != 1 else "",
+        ]
+    )
 
 
-def _headline(box: Box) -> str:
-    made = f"{box.name} = {box.op}" if box.name and box.op else box.name or box.op
-    return f"{made}, {box.kind} {box.shape} {box.dtype}"
+@lru_cache(maxsize=8192)
+def _line(line: Line, in_color: bool) -> str:
+    size, _, bold = STYLES[line.style]
+    text = _escaped(shown(line.text))
+    size_of = f' point-size="{size:g}"' if size != 10 else ""
+    color = f' color="{FAINT}"' if line.style in ("type", "note") and in_color else ""
+    if bold:
+        text = f"<b>{text}</b>"
+    return f"<font{size_of}{color}>{text}</font>" if size_of or color else text
+
+
+def _escaped(text: str) -> str:
+    r"""Any text as part of an HTML-like label that shows as exactly that text.
+
+    Example:
+        >>> print(_escaped("<b> & \\N"))
+        &lt;b&gt; &amp; \\N
+    """
+    # Graphviz replaces \N by the node's id in these labels too, after it has read the entities.
+    return escape(text, quote=False).replace("\\", "\\\\")
+
+
+def _pieced(words: Iterable[str]) -> str:
+    """A text in quotation marks, in pieces that are added up: Graphviz reads none of more than 16 kB."""
+    text = " ".join(words).replace('"', '\\"')
+    return " +\n\t\t".join(f'"{piece}"' for piece in _PIECE.findall(text))
+
+
+def _counted(text: str) -> str:
+    """A string in xdot, which counts bytes."""
+    return f"{len(text.encode())} -{text}"
+
+
+def _pen(color: str) -> str:
+    return f"c {_counted(color)}"
+
+
+def _style(width: float, pattern: str) -> str:
+    return f"S {_counted(f'setlinewidth({width:g})')} S {_counted(_LINES[pattern])}"
+
+
+def _inked(ink: Ink) -> str:
+    """The attributes of an edge."""
+    return f'color="{ink.color}", penwidth={ink.width:g}, arrowsize={ink.head / 10:g}'

@@ -3,9 +3,8 @@
 Nothing here knows how a picture is made. Boxes have stable ids such as ``t3.h``, made of scopes and labels
 and of nothing that changes between runs, so drawings can be compared as text.
 
-A leaf, a parameter above all, stands once in every frame that uses it, and so does a computed value that many
-frames use. Drawn once and joined to every timestep it would be a hub: the picture a tangle, and no layout
-program gets through it.
+Every value stands once. A leaf that several frames use, a parameter above all, stands in the frame around
+them all; how a value with thousands of users is drawn without a tangle is for the layout to know.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ from __future__ import annotations
 import inspect
 import re
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from tensorgrad import tree
@@ -22,13 +22,10 @@ from tensorgrad.errors import GraphError
 from tensorgrad.graph import Node
 from tensorgrad.op import Op
 
-__all__ = ["Arrow", "Box", "Frame", "Kind", "Model", "build"]
+__all__ = ["Arrow", "Box", "Frame", "Kind", "Model", "build", "computed_from"]
 
-Kind = Literal["parameter", "input", "constant", "operation", "state", "output", "reference"]
+Kind = Literal["parameter", "input", "constant", "operation", "state", "output", "cell", "block"]
 
-# Used in more timesteps or other outermost frames than this, besides its own and its neighbours, a computed
-# value stands in each of them again.
-_FEW = 2
 # The operations that lead from the losses of single timesteps to the one that is minimised.
 _GATHERING = frozenset({"add", "concatenate", "divide", "mean", "multiply", "reshape", "stack", "sum"})
 _JOINING = frozenset({"concatenate", "stack"})
@@ -44,7 +41,7 @@ class Box:
 
     Attributes:
         id: letters, digits, "_" and "." of ASCII; no other box and no frame has it.
-        kind: what it is; a "reference" stands for a computed value whose own box is in another frame.
+        kind: what it is; a "cell" stands for all operations of a timestep, a "block" for many timesteps.
         name: what the user calls it, any text; empty for a nameless result.
         op: the operation that made it, with its constants; empty for a leaf.
         shape: such as "(1, 16)".
@@ -52,6 +49,7 @@ class Box:
         frame: the id of the frame it stands in, empty for none.
         role: its id within the frame; boxes of one role in sibling timesteps correspond.
         notes: what else is known, a line each.
+        number: the creation number of its node; None for a constant, which has none.
     """
 
     id: str
@@ -63,6 +61,7 @@ class Box:
     frame: str
     role: str
     notes: tuple[str, ...] = ()
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +72,19 @@ class Arrow:
         tail: the id of the operand's box.
         head: the id of the result's box.
         carried: whether it leads from one timestep to another.
+        argnum: which operand of the result it is.
+        shares: the numbers of the arrows that it stands for, among all of the whole graph.
+        role: of what comes from a cell or a block, the role of the value within its timestep, such as "h".
+        label: a text at the line, such as "× 6" at a loop.
     """
 
     tail: str
     head: str
     carried: bool = False
+    argnum: int = 0
+    shares: tuple[int, ...] = ()
+    role: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +96,14 @@ class Frame:
         title: the innermost name of the scope, any text, such as "t=3".
         parent: the id of the frame around it, empty for none.
         step: the timestep; None for another scope.
+        last: the last timestep of a frame that stands for several; None for one timestep alone.
     """
 
     id: str
     title: str
     parent: str
     step: int | None
+    last: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +164,7 @@ class _Part:
     op: str
     array: Any
     notes: tuple[str, ...]
+    number: int | None
     # Who comes first where several have one name; those of the last rank have been given none.
     rank: int
     frame: str = ""
@@ -166,7 +176,7 @@ class _Builder:
     """The state of one `build`."""
 
     def __init__(self, outputs: list[Node], unrolled: Any, params: Any) -> None:
-        self.nodes = _computed_from(outputs)
+        self.nodes = computed_from(outputs)
         self.scopes = _Scopes(node.scope for node in self.nodes if node.op is not None)
         self.labels: dict[int, str] = {}
         for step in unrolled.steps if unrolled is not None else ():
@@ -175,20 +185,20 @@ class _Builder:
         self.paths = _names(zip(tree.paths(params), tree.leaves(params), strict=True))
         self.outputs = _gathered(outputs, self.labels)
         self.states = _names(("", leaf) for leaf in tree.leaves(getattr(unrolled, "state", None)))
-        self.repeated = self.find_repeated()
         self.arguments: dict[Op, list[str]] = {}
-        # By the number of a node and the scope; a constant by its user and the argument number.
-        self.parts: dict[tuple[int, str | int], _Part] = {}
+        # By the number of the node; a constant by that of its user and the argument number.
+        self.parts: dict[int | tuple[int, int], _Part] = {}
 
     def run(self) -> Model:
+        homes = self.find_homes()
         joined: list[tuple[_Part, _Part, int]] = []
         for node in self.nodes:
             if node.op is None:
                 if node.index in self.outputs:
-                    self.parts[node.index, ""] = self.leaf(node, "", "")
+                    self.parts[node.index] = self.leaf(node, "", "")
                 continue
-            tails = [self.operand(node, argnum) for argnum in range(len(node.operands))]
-            head = self.parts[node.index, node.scope] = self.result(node)
+            tails = [self.operand(node, argnum, homes) for argnum in range(len(node.operands))]
+            head = self.parts[node.index] = self.result(node)
             joined += [(tail, head, argnum) for argnum, tail in enumerate(tails) if tail is not None]
         self.number_parameters()
         self.place(lambda rank: rank < _NAMELESS)
@@ -202,28 +212,29 @@ class _Builder:
             if part.kind == "operation" and (pattern(part.scope), part.role) in states:
                 part.kind = "state"
         boxes = tuple(
-            Box(p.id, p.kind, p.name, p.op, str(p.array.shape), str(p.array.dtype), p.frame, p.role, p.notes)
+            Box(
+                *(p.id, p.kind, p.name, p.op, _shape(p.array.shape), _dtype(p.array.dtype)),
+                *(p.frame, p.role, p.notes, p.number),
+            )
             for p in self.parts.values()
         )
         arrows = tuple(
-            Arrow(tail.id, head.id, hands_over(tail.scope, head.scope)) for tail, head, _ in joined
+            Arrow(tail.id, head.id, hands_over(tail.scope, head.scope), argnum, (number,))
+            for number, (tail, head, argnum) in enumerate(joined)
         )
         return Model(boxes, arrows, self.scopes.frames)
 
-    def find_repeated(self) -> dict[int, set[str]]:
-        """Where results that are used in many places stand once more, by node number."""
-        users: dict[int, set[str]] = defaultdict(set)
+    def find_homes(self) -> dict[int, str]:
+        """By the number of a leaf the scope it stands in: the innermost that holds all its users."""
+        homes: dict[int, str] = {}
         for node in self.nodes:
             for operand in node.operands:
-                if (
-                    isinstance(operand, Node)
-                    and operand.op is not None
-                    and node.scope
-                    and not self.scopes.are_close(operand.scope, node.scope)
-                ):
-                    users[operand.index].add(node.scope)
-        site = self.scopes.site
-        return {index: scopes for index, scopes in users.items() if len(set(map(site, scopes))) > _FEW}
+                if isinstance(operand, Node) and operand.op is None:
+                    before = homes.get(operand.index)
+                    homes[operand.index] = (
+                        node.scope if before is None else self.scopes.common(before, node.scope)
+                    )
+        return homes
 
     # --- parts -------------------------------------------------------------------------------------------
     def result(self, node: Node) -> _Part:
@@ -236,35 +247,29 @@ class _Builder:
         name = label or node.name or ""
         # Of several results with one name, what `unroll` has on record under it comes first.
         rank = 0 if label else 1 if name else 2
-        return _Part(node.scope, kind, name, self.operation(node), node._value, _notes(node), rank)
+        array, notes = node._value, _notes(node)
+        return _Part(node.scope, kind, name, self.operation(node), array, notes, node.index, rank)
 
     def leaf(self, node: Node, scope: str, role: str) -> _Part:
         kind: Kind = "parameter" if node.requires_grad else "input"
         name = self.labels.get(node.index) or self.paths.get(node.index) or node.name
         rank = 1 if name else _NAMELESS
-        return _Part(scope, kind, name or role or kind, "", node._value, _notes(node), rank)
+        return _Part(scope, kind, name or role or kind, "", node._value, _notes(node), node.index, rank)
 
-    def operand(self, node: Node, argnum: int) -> _Part | None:
+    def operand(self, node: Node, argnum: int, homes: Mapping[int, str]) -> _Part | None:
         """What stands for an operand; None for a number, which the operation's own text shows."""
-        operand, scope = node.operands[argnum], node.scope
+        operand = node.operands[argnum]
         if not isinstance(operand, Node):
             array = node.args[argnum]
             if not array.ndim:
                 return None
             name = self.argument(node, argnum) or _content(array)
-            part = self.parts[node.index, argnum] = _Part(scope, "constant", name, "", array, (), _NAMELESS)
-            return part
-        if operand.op is not None and scope not in self.repeated.get(operand.index, ()):
-            return self.parts[operand.index, operand.scope]
-        here = self.parts.get((operand.index, scope))
-        if here is None:
-            if operand.op is None:
-                here = self.leaf(operand, scope, self.argument(node, argnum))
-            else:
-                original = self.parts[operand.index, operand.scope]
-                here = replace(original, scope=scope, kind="reference", rank=2)
-            self.parts[operand.index, scope] = here
-        return here
+            constant = _Part(node.scope, "constant", name, "", array, (), None, _NAMELESS)
+            self.parts[node.index, argnum] = constant
+            return constant
+        if operand.index not in self.parts:
+            self.parts[operand.index] = self.leaf(operand, homes[operand.index], self.argument(node, argnum))
+        return self.parts[operand.index]
 
     def operation(self, node: Node) -> str:
         """The operation with the numbers among its operands: "multiply(·, 0.5)", "getitem[..., 4:8]"."""
@@ -296,17 +301,16 @@ class _Builder:
     # --- names and ids -----------------------------------------------------------------------------------
     def number_parameters(self) -> None:
         """Tell parameters of one name apart, but for those of which every timestep has one of its own."""
-        named: dict[str, dict[int, list[_Part]]] = defaultdict(lambda: defaultdict(list))
-        for (index, _), part in self.parts.items():
+        named: dict[str, list[_Part]] = defaultdict(list)
+        for part in self.parts.values():
             if part.kind == "parameter":
-                named[part.name][index].append(part)
-        for parameters in named.values():
-            scopes = [part.scope for parts in parameters.values() for part in parts]
+                named[part.name].append(part)
+        for parts in named.values():
+            scopes = [part.scope for part in parts]
             one_each = len(set(scopes)) == len(scopes) and len(set(map(self.scopes.pattern, scopes))) == 1
-            if len(parameters) > 1 and not one_each:
-                for number, parts in enumerate(parameters.values(), 1):
-                    for part in parts:
-                        part.name = f"{part.name} {number}"
+            if len(parts) > 1 and not one_each:
+                for number, part in enumerate(parts, 1):
+                    part.name = f"{part.name} {number}"
 
     def name_first_states(self, joined: Iterable[tuple[_Part, _Part, int]]) -> None:
         """Call what stands in the place of a carried h, where nothing has been carried yet, h0."""
@@ -381,31 +385,33 @@ class _Scopes:
 
     def distance(self, a: str, b: str) -> int:
         """How many timesteps apart two scopes lie in one sequence; 0 if not in one sequence."""
-        if a != b:
-            for x, y in zip(a.split("/"), b.split("/"), strict=False):
-                if x != y:
-                    i, j = _step(x), _step(y)
-                    return 0 if i is None or j is None else abs(i - j)
+        if a == b or not a or not b:
+            return 0
+        for x, y in zip(a.split("/"), b.split("/"), strict=False):
+            if x != y:
+                i, j = _step(x), _step(y)
+                return 0 if i is None or j is None else abs(i - j)
         return 0
 
-    def are_close(self, a: str, b: str) -> bool:
-        """Whether an arrow from scope a to scope b stays short: within one scope, or to the next timestep."""
-        return a == b or (bool(a) and b.startswith(f"{a}/")) or self.distance(a, b) == 1
+    def common(self, a: str, b: str) -> str:
+        """The innermost scope that holds both."""
+        if a == b:
+            return a
+        shared = []
+        for x, y in zip(filter(None, a.split("/")), filter(None, b.split("/")), strict=False):
+            if x != y:
+                break
+            shared.append(x)
+        return "/".join(shared)
 
     def hands_over(self, a: str, b: str) -> bool:
         """Whether two scopes lie in different timesteps, of one sequence or of two."""
-        if a == b:
+        if a == b or not a or not b:
             return False
         ways = a.split("/"), b.split("/")
         same = next((i for i, (x, y) in enumerate(zip(*ways, strict=False)) if x != y), min(map(len, ways)))
         i, j = (next((step for step in map(_step, way[same:]) if step is not None), None) for way in ways)
         return i is not None and j is not None and i != j
-
-    def site(self, scope: str) -> str:
-        """The scope as far as its first timestep, or its outermost part."""
-        names = scope.split("/")
-        first = next((i for i, name in enumerate(names) if _step(name) is not None), 0)
-        return "/".join(names[: first + 1])
 
     def pattern(self, scope: str) -> str:
         """The scope without the numbers of its timesteps: equal for scopes that correspond."""
@@ -431,12 +437,17 @@ def _in_order(paths: Iterable[str]) -> list[str]:
     return [*others[:at], *(path for _, path in sorted(steps)), *others[at:]]
 
 
+@lru_cache(maxsize=1 << 16)
 def _step(name: str) -> int | None:
     match = _TIMESTEP.fullmatch(name)
     return int(match[1]) if match else None
 
 
-def _computed_from(outputs: Iterable[Node]) -> list[Node]:
+# Of many boxes few shapes and dtypes differ, and NumPy takes its time to spell them.
+_shape, _dtype = lru_cache(str), lru_cache(str)
+
+
+def computed_from(outputs: Iterable[Node]) -> list[Node]:
     """The outputs and all they depend on, in the order of creation."""
     found = {node.index: node for node in outputs}
     waiting = list(found.values())

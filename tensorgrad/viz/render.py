@@ -8,6 +8,7 @@ to the terminal past Python.
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -18,17 +19,29 @@ __all__ = ["FORMATS", "INSTALL", "RenderError", "render"]
 
 FORMATS = ("svg", "png", "pdf")
 INSTALL = "install Graphviz (https://graphviz.org/download), or pygraphviz, which brings it along"
-# PNG is looked at on screens with more dots to the inch than Graphviz's 96.
-_PNG_DPI = 144
+# PNG is looked at on screens with more dots to the inch than Graphviz's 96; with fewer than the least, the
+# smallest letters are 7 dots high and hard to read.
+_PNG_DPI, _LEAST_DPI = 144, 50
+# The longest side that Cairo can draw, and as many dots in all as take 400 MB.
+_LONGEST, _MOST_DOTS = 32_767, 100_000_000
+# Acrobat shows no page longer than 14,400 points (PDF Reference 1.7, appendix C.2); there, a page is shrunk,
+# which loses nothing.
+_PDF_INCHES = 200
 
-_LIBRARY = f"""
-import sys
-sys.path[:] = sys.argv[2:]
-import pygraphviz
+_EXTENT = re.compile(r'digraph \{\s+graph \[bb="0,0,([0-9.]+),([0-9.]+)"')
+# Freeing a layout takes time by the square of its clusters, 2.5 seconds for 2,000; it goes with the process.
+_LIBRARY = """
+import os, sys
+sys.path[:] = sys.argv[3:]
+import pygraphviz, pygraphviz.graphviz
+pygraphviz.graphviz.gvFreeLayout = lambda *_: None
 graph = pygraphviz.AGraph(string=sys.stdin.buffer.read().decode())
-if sys.argv[1] == "png":
-    graph.graph_attr["dpi"] = "{_PNG_DPI}"
+name, _, value = sys.argv[2].partition("=")
+if name:
+    graph.graph_attr[name] = value
 sys.stdout.buffer.write(graph.draw(format=sys.argv[1], prog="dot"))
+sys.stdout.flush()
+os._exit(0)
 """
 
 
@@ -40,12 +53,13 @@ def render(source: str, form: str, timeout: float = 60.0) -> bytes:
     """The picture of a DOT text.
 
     Args:
-        source: DOT text, for the layout of Graphviz's `dot`.
+        source: DOT text; laid out as it says itself, or else by Graphviz's `dot`.
         form: "svg", "png" or "pdf".
         timeout: seconds after which to give up.
 
     Raises:
-        RenderError: no Graphviz is installed, it takes longer than `timeout`, or it fails.
+        RenderError: no Graphviz is installed, it takes longer than `timeout`, or it fails; or the drawing is
+            so large that nobody could read a PNG of it.
         ValueError: another format.
 
     Example:
@@ -54,7 +68,7 @@ def render(source: str, form: str, timeout: float = 60.0) -> bytes:
     """
     if form not in FORMATS:
         raise ValueError(f"a drawing can be made into {', '.join(FORMATS)}, not {form!r}")
-    commands = _commands(form)
+    commands = _commands(form, _option(source, form))
     if not commands:
         raise RenderError(f"drawing {form.upper()} needs Graphviz: {INSTALL}")
     reasons = []
@@ -84,13 +98,31 @@ def render(source: str, form: str, timeout: float = 60.0) -> bytes:
     raise RenderError(f"Graphviz could not make the {form.upper()}: {'; '.join(reasons)}")
 
 
-def _commands(form: str) -> list[list[str]]:
+def _option(source: str, form: str) -> str:
+    """An attribute for the whole drawing, such as "dpi=144"; empty for none."""
+    match = _EXTENT.match(source)
+    width, height = (max(float(side), 1.0) for side in match.groups()) if match else (1.0, 1.0)
+    longest = max(width, height)
+    if form == "pdf" and longest > 72 * _PDF_INCHES:
+        return f"size={_PDF_INCHES},{_PDF_INCHES}"
+    if form != "png":
+        return ""
+    dpi = int(min(_PNG_DPI, 72 * _LONGEST / longest, 72 * (_MOST_DOTS / width / height) ** 0.5))
+    if dpi < _LEAST_DPI:
+        raise RenderError(
+            f"a legible PNG of this drawing would have {width:,.0f} x {height:,.0f} dots, and {_LONGEST:,} a "
+            f"side or {_MOST_DOTS:,} in all is the most: draw fewer timesteps, or save it as SVG or PDF"
+        )
+    return f"dpi={dpi}"
+
+
+def _commands(form: str, option: str) -> list[list[str]]:
     """What can be run here to render, the best first."""
     commands = []
-    program = shutil.which("dot")
+    program = shutil.which("dot") or shutil.which("neato")
     if program is not None:
-        commands.append([program, f"-T{form}", *([f"-Gdpi={_PNG_DPI}"] if form == "png" else ())])
+        commands.append([program, f"-T{form}", *([f"-G{option}"] if option else ())])
     if sys.executable and importlib.util.find_spec("pygraphviz") is not None:
         path = [entry for entry in sys.path if isinstance(entry, str)]
-        commands.append([sys.executable, "-c", _LIBRARY, form, *path])
+        commands.append([sys.executable, "-c", _LIBRARY, form, option, *path])
     return commands

@@ -23,7 +23,7 @@ from tensorgrad.models.manual import rnn as manual
 from tensorgrad.models.trainer import Trainer
 from tensorgrad.viz.render import render
 
-PICTURES = ["gradient.png", "graph.dot", "graph.png", "graph.svg", "loss.png", "states.png"]
+PICTURES = ["gradient.png", "graph.html", "graph.png", "graph.svg", "loss.png", "states.png"]
 
 
 def renders() -> bool:
@@ -67,16 +67,16 @@ def test_it_checks_trains_draws_and_says_where_everything_is(
     assert "The loss and all 9 gradients agree." in said
     assert said.count("a sample after") == 4
     for name in (*PICTURES, "checkpoint.safetensors", "log.csv"):
-        assert name in said or "(.png, .dot)" in said
+        assert name in said or (name == "graph.png" and "graph.svg (.png)" in said)
     assert f"tensorgrad sample {out}" in said
     assert "\x1b" not in said
     for path in out.glob("*.png"):
         assert path.read_bytes().startswith(b"\x89PNG")
         assert path.stat().st_size > 10_000
-    dot = (out / "graph.dot").read_text(encoding="utf-8")
-    assert all(f"<b>t={t}</b>" in dot for t in range(3))
-    assert "h0" in dot
-    assert "<svg" in (out / "graph.svg").read_text(encoding="utf-8")
+    svg = (out / "graph.svg").read_text(encoding="utf-8")
+    assert all(f">t={t}<" in svg for t in range(3))
+    assert ">h0<" in svg
+    assert (out / "graph.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert len(runs.read_log(out / "log.csv")["loss"]) == 8
 
 
@@ -133,27 +133,28 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(python_reference())
 
 
-def test_without_graphviz_the_drawing_is_left_as_text(
+def test_without_graphviz_the_png_is_left_as_text(
     run: Callable[..., tuple[int, str, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tensorgrad.viz.render._commands", lambda form: [])
+    monkeypatch.setattr("tensorgrad.viz.render._commands", lambda *_: [])
     status, said, out = run()
     assert status == 0
     assert (out / "graph.dot").exists()
-    assert not (out / "graph.svg").exists()
+    assert not (out / "graph.png").exists()
+    assert (out / "graph.svg").exists()
     assert (out / "states.png").exists()
-    assert re.search(r"graph\.dot\n    .*needs Graphviz: install Graphviz", said)
+    assert re.search(r"graph\.svg \(\.dot\)\n    .*needs Graphviz", said)
 
 
 def test_without_matplotlib_everything_else_is_there(
     run: Callable[..., tuple[int, str, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "tensorgrad.viz.look", None)
+    monkeypatch.setitem(sys.modules, "tensorgrad.viz.plots.look", None)
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "tensorgrad.viz.look")
-    monkeypatch.delattr(viz, "look", raising=False)
+    monkeypatch.delitem(sys.modules, "tensorgrad.viz.plots.look")
+    monkeypatch.delattr(viz.plots, "look", raising=False)
     status, said, out = run()
     assert status == 0
     assert "plots need matplotlib: pip install 'tensorgrad-rnn[app]'" in said

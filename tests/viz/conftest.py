@@ -1,24 +1,17 @@
-"""Graphs to draw, and a look at what Graphviz makes of a drawing."""
+"""Graphs to draw."""
 
 from __future__ import annotations
 
-import json
-import re
-import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pytest
 
 import tensorgrad as tg
 from tensorgrad import nn
-from tensorgrad.viz.dot import _GAP
 
 CELLS = {"rnn": nn.RNNCell, "lstm": nn.LSTMCell, "gru": nn.GRUCell}
-_SVG = "{http://www.w3.org/2000/svg}"
-_LINK = "{http://www.w3.org/1999/xlink}"
 
 
 @dataclass
@@ -142,60 +135,3 @@ GRAPHS: dict[str, Callable[[int], Case]] = {
     "lengths": lambda T: lengths(T, nn.LSTMCell(2, 3, seed=0)),
     "lengths, own cell": lambda T: lengths(T, Leaky()),
 }
-
-
-@dataclass
-class Seen:
-    """What a rendered drawing shows.
-
-    texts: the lines of text in each box, by its id. tooltips: those of the boxes. arrows: how many there are.
-    boxes, frames: where boxes and frames are, as (left, bottom, right, top).
-    """
-
-    texts: dict[str, list[str]]
-    tooltips: dict[str, str]
-    arrows: int
-    boxes: dict[str, tuple[float, float, float, float]]
-    frames: dict[str, tuple[float, float, float, float]]
-
-
-@pytest.fixture(scope="session")
-def look() -> Callable[[str], Seen]:
-    """Lay out a DOT text with Graphviz and look at it; the test is skipped without pygraphviz."""
-    pygraphviz = pytest.importorskip("pygraphviz")
-
-    def see(source: str) -> Seen:
-        graph = pygraphviz.AGraph(string=source)
-        svg = ET.fromstring(graph.draw(format="svg", prog="dot"))
-        texts, tooltips = {}, {}
-        groups = list(svg.iter(f"{_SVG}g"))
-        for group in groups:
-            if group.get("class") == "node":
-                name = group.findtext(f"{_SVG}title") or ""
-                texts[name] = [
-                    text.text or ""
-                    for text in group.iter(f"{_SVG}text")
-                    if float(text.get("font-size") or 0) != _GAP
-                ]
-                tooltips[name] = "".join(a.get(f"{_LINK}title") or "" for a in group.iter(f"{_SVG}a"))
-        arrows = sum(group.get("class") == "edge" for group in groups)
-        boxes, frames = {}, {}
-        # In JSON, Graphviz cuts some texts with backslashes short, and may cut a letter in two.
-        layout = graph.draw(format="json", prog="dot").decode(errors="replace")
-        for item in json.loads(layout)["objects"]:
-            if item["name"].startswith("cluster_"):
-                left, bottom, right, top = map(float, item["bb"].split(","))
-                frames[item["name"].removeprefix("cluster_")] = left, bottom, right, top
-            elif "pos" in item and item.get("style") != "invis":
-                x, y = map(float, item["pos"].split(","))
-                w, h = 36 * float(item["width"]), 36 * float(item["height"])
-                boxes[item["name"]] = x - w, y - h, x + w, y + h
-        return Seen(texts, tooltips, arrows, boxes, frames)
-
-    return see
-
-
-def visible_arrows(source: str) -> int:
-    """How many arrows a DOT text has, those left out that only guide the layout."""
-    statements = [line for line in source.splitlines() if " -> " in line]
-    return sum(not re.search("style=invis", line) for line in statements)

@@ -2,43 +2,81 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import math
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
+import graphviz
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-import tensorgrad as tg
-from tensorgrad import nn
+from tensorgrad.viz import dot
 from tensorgrad.viz.dot import to_dot
-from tensorgrad.viz.drawing import draw
-from tensorgrad.viz.model import build
+from tensorgrad.viz.model import Frame, Model
+from tensorgrad.viz.palette import FRAME, KINDS, ink_of
+from tensorgrad.viz.picture import Look, Patch, Stroke, Text
+from tensorgrad.viz.text import LONGEST, LONGEST_NOTE, shortened, shown, text_width
 
-from .conftest import GRAPHS, Seen, char_rnn, visible_arrows
+from .pictures import everything, small
 
-Look = Callable[[str], Seen]
+_SVG = "{http://www.w3.org/2000/svg}"
+Look_at = Callable[..., "Seen"]
 
 # Letters that mean something in DOT, in its labels, in HTML or in XML, and others that must come through.
 _TRICKY = st.text(st.sampled_from("abNGEL \\\"'<>&;:{}|[]=-/#%\n,é漢😀"), min_size=1, max_size=30)
-# Without control characters, surrogates and what is no character: those are shown as something else.
-_ANY = st.text(st.characters(exclude_categories=("Cc", "Cs", "Cn")), min_size=1, max_size=30)
+# But no character that is none: Graphviz's own SVG cannot hold those.
+_ANY = st.text(st.characters(exclude_categories=["Cn"]), min_size=1, max_size=30)
 
 
-def labelled(name: str) -> str:
-    x = tg.tensor([0.5], requires_grad=True, name="x")
-    return to_dot(build(tg.label(tg.tanh(x), name)))
+class Seen:
+    """What Graphviz draws: the elements by class and title, and how far the drawing reaches."""
+
+    def __init__(self, svg: bytes) -> None:
+        self.root = ET.fromstring(svg)
+        self.groups: dict[str, dict[str, ET.Element]] = {"node": {}, "edge": {}, "cluster": {}}
+        for group in self.root.iter(f"{_SVG}g"):
+            if group.get("class") in self.groups:
+                self.groups[group.get("class") or ""][group.findtext(f"{_SVG}title") or ""] = group
+
+    def texts(self, kind: str, name: str) -> list[str]:
+        """The texts of an element; where a font was changed within a line, that line is in parts."""
+        return ["".join(text.itertext()) for text in self.groups[kind][name].iter(f"{_SVG}text")]
+
+    def alone(self) -> list[str]:
+        """The texts of no element."""
+        (graph,) = self.root.iterfind(f"{_SVG}g")
+        return [text.text or "" for text in graph.iterfind(f"{_SVG}text")]
+
+    def box(self, kind: str, name: str) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of a box, with y downwards from the picture's lower edge."""
+        return extent(self.shapes(kind, name)[-1])
+
+    def shapes(self, kind: str, name: str) -> list[ET.Element]:
+        return [shape for shape in self.groups[kind][name] if shape.tag in (f"{_SVG}polygon", f"{_SVG}path")]
 
 
-def shown(seen: Seen) -> str:
-    """The name that the one labelled box shows."""
-    (lines,) = (lines for box, lines in seen.texts.items() if box != "x")
-    assert lines[-2:] == ["tanh", "(1,) float64"]
-    return "".join(lines[:-2])
+def numbers(shape: ET.Element) -> list[tuple[float, float]]:
+    text = shape.get("points") or shape.get("d", "").replace("M", "").replace("C", " ")
+    return [(float(x), float(y)) for x, y in (pair.split(",") for pair in text.split())]
+
+
+def extent(shape: ET.Element) -> tuple[float, float, float, float]:
+    xs, ys = zip(*numbers(shape), strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+@pytest.fixture(scope="session")
+def look() -> Look_at:
+    """What the Graphviz library makes of a DOT text; the test is skipped without pygraphviz."""
+    pygraphviz = pytest.importorskip("pygraphviz")
+
+    def see(source: str, prog: str = "dot") -> Seen:
+        return Seen(pygraphviz.AGraph(string=source).draw(format="svg", prog=prog))
+
+    return see
 
 
 def blanks(text: str) -> str:
@@ -46,164 +84,245 @@ def blanks(text: str) -> str:
     return text.replace("\xa0", " ")
 
 
+def check_text(look: Look_at, text: str) -> None:
+    """Assert that a text comes out as itself wherever one may stand."""
+    seen = look(to_dot(small(text, text, text, text)))
+    short, whole = (blanks(shown(shortened(text, most))) for most in (LONGEST, LONGEST_NOTE))
+    assert blanks("".join(seen.texts("node", "t0.h")[:1])) == short
+    assert seen.texts("node", "t0.h")[-1] == "(1, 3) float64"
+    assert [blanks(found) for found in seen.texts("cluster", "cluster_t0")] == [short]
+    assert [blanks(found) for found in seen.texts("edge", "W->t0.h")] == [short]
+    # In the background, a backslash is shown as a sign like it.
+    assert whole.replace("\\", "\N{SET MINUS}") in map(blanks, seen.alone())
+    assert set(seen.groups["node"]) == {"W", "t0.h"}
+
+
 @given(_TRICKY | _ANY)
 @example('say "hi"')
 @example("\\")
+@example('\\"')
 @example("\\N \\G \\\\N \\n \\l")
 @example("<b>x</b>")
 @example("&lt;b&gt; &amp; &#92;N")
 @example("a:b:c")
 @example("]]> <!-- --> */ //")
-@settings(deadline=None)
-def test_the_label_shown_is_the_label_given(look: Look, name: str) -> None:
-    assert blanks(shown(look(labelled(name)))) == blanks(name.replace("\n", ""))
+@example(" ")
+@example("  a  b  ")
+@example("\ud800\x00\x1b")
+@example("x" * 10_000)
+@example("<" * 100_000)
+def test_the_text_shown_is_the_text_given(look: Look_at, text: str) -> None:
+    check_text(look, text)
 
 
-@given(_TRICKY)
-@settings(deadline=None)
-def test_tooltips_and_frames_show_what_was_given(look: Look, name: str) -> None:
-    x = tg.tensor([0.5], requires_grad=True, name="x")
-    with tg.scope(name.replace("/", "-")):
-        y = tg.label(tg.tanh(x), name)
-    source = to_dot(build(y))
-    (told,) = (told for box, told in look(source).tooltips.items() if not box.endswith("x"))
-    expected = f"{name} = tanh, output (1,) float64\nscope {name.replace('/', '-')}"
-    assert blanks(told) == expected.replace("\\", "\N{REVERSE SOLIDUS OPERATOR}")
+@pytest.mark.parametrize("text", ["<b>x</b>", "\\N", "&lt;", "a < b"])
+def test_an_unescaped_text_would_be_noticed(
+    look: Look_at, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dot, "_escaped", lambda text: text)
+    dot._line.cache_clear()
+    with pytest.raises((AssertionError, ValueError, KeyError)):
+        check_text(look, text)
+    dot._line.cache_clear()
 
 
-@pytest.mark.parametrize(
-    ("name", "picture"),
-    [
-        ("a\x00b", "a␀b"),
-        ("\x1b[31m", "␛[31m"),
-        ("tab\there", "tab␉here"),
-        ("\x7f\x85", "␡\ufffd"),
-        ("\ud800", "?"),
-        ("\ufffe", "\ufffd"),
-        ("x" * 10_000, "x" * 39 + "…"),
-    ],
-)
-def test_what_cannot_be_shown(look: Look, name: str, picture: str) -> None:
-    assert shown(look(labelled(name))) == picture
+@pytest.mark.parametrize("text", ["<b>x</b>", "\\N", "ends with \\", "a:b", '"', '\\"'])
+def test_a_text_survives_the_graphviz_package(look: Look_at, text: str) -> None:
+    source = to_dot(small(text, text, text, text))
+    digraph = graphviz.Digraph(body=source.splitlines(keepends=True)[1:-1])
+    assert digraph.source == source
+    assert look(digraph.source).texts("node", "t0.h")[0] == text
 
 
-def test_lines_of_a_label_are_lines(look: Look) -> None:
-    assert look(labelled("one\ntwo")).texts["one_two"] == ["one", "two", "tanh", "(1,) float64"]
+@pytest.mark.parametrize("prog", ["dot", "nop2"])
+def test_everything_stands_where_the_picture_has_it(look: Look_at, prog: str) -> None:
+    picture = everything()
+    seen = look(to_dot(picture), prog)
+    # Graphviz has the y axis of the page downwards from the lower edge.
+    low = picture.height
+    for place in picture.boxes:
+        left, top, right, bottom = seen.box("node", place.box.id)
+        assert (left, top + low) == pytest.approx((place.x, place.y), abs=0.2)
+        assert (right, bottom + low) == pytest.approx(
+            (place.x + place.width, place.y + place.height), abs=0.2
+        )
+    for outline in picture.outlines:
+        left, top, right, bottom = seen.box("cluster", f"cluster_{outline.frame.id}")
+        assert (left, top + low) == pytest.approx((outline.x, outline.y), abs=0.2)
+        assert (right - left, bottom - top) == pytest.approx((outline.width, outline.height), abs=0.2)
+    # All of it and nothing more.
+    left, top, right, bottom = map(float, (seen.root.get("viewBox") or "").split())
+    assert (left, top, right) == (0, 0, picture.width)
+    assert bottom > picture.height
 
 
-def test_everything_stands_between_the_braces_of_one_graph() -> None:
-    source = draw(char_rnn(2).output).source
+def test_lines_run_where_the_picture_has_them(look: Look_at) -> None:
+    picture = everything()
+    seen = look(to_dot(picture))
+    by_ends = {
+        (f"{wire.tail or f'{wire.head}@{i}'}->{wire.head or f'{wire.tail}@{i}'}"): (
+            wire,
+            picture.looks.get(i),
+        )
+        for i, wire in enumerate(picture.wires)
+    }
+    assert by_ends.keys() == seen.groups["edge"].keys()
+    for name, (wire, own) in by_ends.items():
+        group = seen.groups["edge"][name]
+        (line,) = group.findall(f"{_SVG}path")
+        points = [(x, y + picture.height) for x, y in numbers(line)]
+        assert points[0] == pytest.approx(wire.points[0], abs=0.1)
+        # Between two corners it runs straight from the one to the other, past no other height.
+        xs, ys = zip(*points, strict=True)
+        assert min(xs) >= min(x for x, _ in wire.points) - 0.1
+        assert max(ys) <= max(y for _, y in wire.points) + 0.1
+        heads = group.findall(f"{_SVG}polygon")
+        assert len(heads) == wire.arrow
+        if wire.arrow:
+            tips = [(x, y + picture.height) for x, y in numbers(heads[0])]
+            # Its outline is as thick as the line, which Graphviz makes room for.
+            short = min(math.dist(tip, wire.points[-1]) for tip in tips)
+            assert short < 2 * ink_of(wire, own).width
+        else:
+            assert points[-1] == pytest.approx(wire.points[-1], abs=0.1)
+
+
+def test_the_text_is_the_graph() -> None:
+    pygraphviz = pytest.importorskip("pygraphviz")
+    picture = everything()
+    graph = pygraphviz.AGraph(string=to_dot(picture))
+    edges = {(str(tail), str(head)) for tail, head in graph.edges() if "@" not in tail + head}
+    assert edges == {(arrow.tail, arrow.head) for arrow in picture.model.arrows}
+    assert ("W", "l0.t1.operation") in edges
+    assert {name for name in graph.nodes() if "@" not in name} == {box.id for box in picture.model.boxes}
+    clusters = {cluster.name: set(cluster.nodes()) for cluster in graph.subgraphs()}
+    outer = next(cluster for cluster in graph.subgraphs() if cluster.name == "cluster_l0")
+    assert {cluster.name for cluster in outer.subgraphs()} == {f"cluster_l0.t{t}" for t in range(3)}
+    assert clusters["cluster_l0"] == {box.id for box in picture.model.boxes if box.frame}
+
+
+def test_a_frame_that_is_not_drawn_leaves_its_boxes_to_the_one_around() -> None:
+    pygraphviz = pytest.importorskip("pygraphviz")
+    picture = small()
+    inner = Frame("t0.cell", "cell", "t0", None)
+    boxes = tuple(
+        replace(place, box=replace(place.box, frame="t0.cell")) if place.box.frame else place
+        for place in picture.boxes
+    )
+    model = Model(picture.model.boxes, picture.model.arrows, (*picture.model.frames, inner))
+    # A subgraph is a part of its graph's memory, which goes with the last name for it.
+    graph = pygraphviz.AGraph(string=to_dot(replace(picture, model=model, boxes=boxes)))
+    (cluster,) = graph.subgraphs()
+    assert cluster.nodes() == ["t0.h"]
+
+
+def test_the_text_is_braced_and_always_the_same() -> None:
+    source = to_dot(everything())
     assert source.startswith("digraph {\n")
     assert source.endswith("\n}\n")
     assert source.count("{") == source.count("}")
-    assert source.isascii() or source.encode().decode() == source
+    assert source == to_dot(everything())
+    assert "layout=nop2" in source
 
 
-@pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("T", [2, 4, 7])
-def test_no_arrow_is_lost(look: Look, name: str, T: int) -> None:
-    case = GRAPHS[name](T)
-    source = draw(case.output, unrolled=case.unrolled).source
-    assert look(source).arrows == visible_arrows(source)
+def test_looks_are_applied(look: Look_at) -> None:
+    seen = look(to_dot(everything()))
 
-
-@pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("T", [2, 4, 7, 12])
-def test_time_runs_from_left_to_right(look: Look, name: str, T: int) -> None:
-    case = GRAPHS[name](T)
-    model = build(case.output, case.unrolled)
-    where = look(to_dot(model)).frames
-    for parent in {frame.parent for frame in model.frames if frame.step is not None}:
-        steps = [frame.id for frame in model.frames if frame.step is not None and frame.parent == parent]
-        assert len(steps) == T
-        assert sorted(steps, key=lambda frame: where[frame][0]) == steps
-
-
-@pytest.mark.parametrize("name", GRAPHS)
-def test_nothing_overlaps(look: Look, name: str) -> None:
-    model = build(GRAPHS[name](4).output)
-    seen = look(to_dot(model))
-    corners = np.array(list(seen.boxes.values()))
-    left, bottom, right, top = corners.T
-    apart = (
-        (left[:, None] >= right)
-        | (right[:, None] <= left)
-        | (bottom[:, None] >= top)
-        | (top[:, None] <= bottom)
-    )
-    np.fill_diagonal(apart, True)
-    assert apart.all()
-    for frame in model.frames:
-        for other in model.frames:
-            if frame is not other and frame.parent == other.parent:
-                a, b = seen.frames[frame.id], seen.frames[other.id]
-                assert a[0] >= b[2] or a[2] <= b[0] or a[1] >= b[3] or a[3] <= b[1]
-
-
-def test_a_state_is_carried_in_bold_and_along_its_row(look: Look) -> None:
-    source = draw(char_rnn(4).output).source
-    (line,) = (line for line in source.splitlines() if line.strip().startswith('"t1.h" -> "t2.h@t1"'))
-    assert "penwidth=2.6" in line
-    boxes = look(source).boxes
-    middle = [(bottom + top) / 2 for _, bottom, _, top in (boxes["t1.h"], boxes["t2.h@t1"], boxes["t2.h"])]
-    assert max(middle) - min(middle) < 1
-    assert boxes["t1.h"][2] < boxes["t2.h@t1"][0] < boxes["t2.h"][0]
-
-
-def test_a_state_that_runs_backwards_enters_on_the_right(look: Look) -> None:
-    boxes = look(draw(GRAPHS["bidirectional"](3).output).source).boxes
-    assert boxes["backwards.t1.h"][0] < boxes["backwards.t1.h@backwards.t2"][0] < boxes["backwards.t2.h"][0]
-
-
-@pytest.mark.parametrize("name", ["lstm", "lengths", "lengths, own cell"])
-def test_what_corresponds_stands_at_one_height(look: Look, name: str) -> None:
-    seen = look(draw(GRAPHS[name](6).output).source)
-    for role in ("h", "c", "x"):
-        assert len({seen.boxes[f"t{t}.{role}"][1] for t in range(6)}) == 1
-    assert len({bottom for _, bottom, _, _ in seen.frames.values()}) == 1
-
-
-def test_no_common_height_where_the_order_differs(look: Look) -> None:
-    h: Any = tg.tensor([1.0], requires_grad=True, name="h0")
-    for t, names in enumerate([("h", "c"), ("c", "h")]):
-        with tg.scope(f"t={t}"):
-            for name in names:
-                h = tg.label(tg.tanh(h), name)
-    boxes = look(draw(h).source).boxes
-    assert boxes["t0.h"][1] < boxes["t0.c"][1]
-    assert boxes["t1.c"][1] < boxes["t1.h"][1]
-
-
-def test_a_masked_state_branches_off_the_way_in() -> None:
-    source = draw(GRAPHS["lengths"](6).output).source
-    assert '"t4.h@t3" -> "t4.h" [' in source
-    assert '"t3.h" -> "t4.h" [' not in source
-
-
-@pytest.mark.parametrize("reverse", [False, True])
-def test_a_part_of_a_sum_is_carried_to_directly(look: Look, reverse: bool) -> None:
-    roll = nn.unroll(nn.LSTMCell(2, 3, seed=0), np.ones((3, 1, 2)), reverse=reverse)
-    source = draw(tg.sum(roll.outputs), unrolled=roll).source
-    tail, head = ("t2", "t1") if reverse else ("t0", "t1")
-    assert f'"{tail}.c" -> "{head}.multiply" [' in source
-    boxes = look(source).boxes
-    # f * c faces the timestep that c comes from.
-    assert (boxes["t1.multiply"][0] < boxes["t1.multiply_2"][0]) is not reverse
-
-
-def test_the_text_does_not_depend_on_hashing() -> None:
-    program = (
-        "import numpy as np, tensorgrad as tg\nfrom tensorgrad.viz import draw\n"
-        "roll = tg.nn.unroll(tg.nn.LSTMCell(2, 3, seed=0), np.ones((4, 1, 2)), lengths=[3])\n"
-        "print(draw(tg.sum(roll.outputs), unrolled=roll).source)"
-    )
-    texts = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONIOENCODING": "utf-8"},
-            capture_output=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2", "3")
+    (shape,) = seen.shapes("node", "l0.t0.state")
+    assert shape.get("fill") == "#35318f"
+    text = seen.groups["node"]["l0.t0.state"].find(f"{_SVG}text")
+    assert text is not None
+    assert text.get("fill") in ("#ffffff", "white")
+    (shape,) = seen.shapes("node", "l0.t1.state")
+    assert (shape.get("fill"), shape.get("stroke")) == ("#f5ae35", "#c63a7a")
+    assert shape.get("stroke-width") == "3"
+    assert shape.get("stroke-dasharray")
+    stripes = {shape.get("fill") for shape in seen.shapes("node", "l0.t1.cell")}
+    assert stripes > {
+        KINDS["cell"].fill.lower(),
+        FRAME.line.lower(),
     }
-    assert len(texts) == 1
+    (line,) = seen.groups["edge"]["l0.t0.operation->l0.t0.state"].findall(f"{_SVG}path")
+    assert (line.get("stroke"), line.get("stroke-width")) == ("#ec6a3c", "4")
+    for t, dashes in ((1, True), (2, True)):
+        (line,) = seen.groups["edge"][f"l0.t{t}.operation->l0.t{t}.state"].findall(f"{_SVG}path")
+        assert bool(line.get("stroke-dasharray")) is dashes
+    (line,) = seen.groups["edge"]["l0.t0.state->l0.t1.state"].findall(f"{_SVG}path")
+    assert line.get("stroke-dasharray") is None
+
+
+def test_the_colours_of_kinds_and_lines(look: Look_at) -> None:
+    seen = look(to_dot(replace(everything(), looks={})))
+    for kind in ("input", "constant", "operation", "state", "cell", "output", "block"):
+        (shape,) = seen.shapes("node", f"l0.t0.{kind}")
+        assert shape.get("fill") == KINDS[kind].fill.lower()
+        assert shape.get("stroke") == KINDS[kind].line.lower()
+        assert bool(shape.get("stroke-dasharray")) is KINDS[kind].dashed
+    # Parameters have corners, the others are rounded.
+    assert seen.shapes("node", "W")[0].tag == f"{_SVG}polygon"
+
+
+def test_marks_and_the_legend_are_the_background(look: Look_at) -> None:
+    picture = everything()
+    seen = look(to_dot(picture))
+    assert {"norm of dL/dh", "bold", "parameter", "timesteps left out", "carried on in time"} <= set(
+        seen.alone()
+    )
+    (graph,) = seen.root.iterfind(f"{_SVG}g")
+    patches = [shape for shape in graph.iterfind(f"{_SVG}polygon") if shape.get("fill") == "#183080"]
+    assert len(patches) == 1
+    left, top, right, bottom = extent(patches[0])
+    assert (left, top + picture.height) == pytest.approx((205.0, 670.0))
+    assert (right, bottom + picture.height) == pytest.approx((230.0, 688.0))
+    texts = {text.text: text for text in graph.iterfind(f"{_SVG}text")}
+    assert texts["bold"].get("font-weight") == "bold"
+    assert texts["norm of dL/dh"].get("text-anchor") == "end"
+    dashed = [line for line in graph.iterfind(f"{_SVG}polyline") if line.get("stroke-dasharray")]
+    assert [line.get("stroke") for line in dashed] == ["#c63a7a"]
+
+
+@given(st.text(st.sampled_from('\\"Nab '), min_size=1, max_size=8), st.booleans())
+def test_a_text_in_the_background_disturbs_none_after_it(look: Look_at, text: str, bold: bool) -> None:
+    marks = (
+        Text(10.0, 150.0, text, bold=bold),
+        Patch(10.0, 170.0, 9.0, 9.0, "#123456"),
+        Text(50.0, 180.0, "last"),
+    )
+    seen = look(to_dot(replace(small(), marks=marks)))
+    assert "last" in seen.alone()
+    assert seen.root.find(f".//{_SVG}polygon[@fill='#123456']") is not None
+
+
+def test_any_number_of_marks(look: Look_at) -> None:
+    # Graphviz reads no string of more than 16 kB in one piece.
+    marks = [Patch(0.1 * i, 10.0, 0.1, 5.0, "#123456", "#654321", "dashed") for i in range(1000)]
+    texts = [Text(10.0, 50.0, f'"{i}" {"漢" * i}') for i in range(0, 400, 9)]
+    line = Stroke(tuple((float(i), i % 7.0) for i in range(3000)), "#ABCDEF")
+    seen = look(to_dot(replace(small(), marks=(*marks, line, *texts))))
+    assert len(seen.root.findall(f".//{_SVG}polyline[@stroke='#abcdef']")) == 1
+    assert len(seen.root.findall(f".//{_SVG}polygon[@fill='#123456']")) == len(marks)
+    assert {text.text for text in texts} <= set(seen.alone())
+
+
+def test_a_long_label_is_no_reason_to_warn(capfd: pytest.CaptureFixture[str]) -> None:
+    pygraphviz = pytest.importorskip("pygraphviz")
+    picture = small("漢" * 30)
+    place = replace(picture.boxes[1], width=40.0)
+    pygraphviz.AGraph(string=to_dot(replace(picture, boxes=(picture.boxes[0], place)))).draw(
+        format="svg", prog="dot"
+    )
+    assert "too small" not in capfd.readouterr().err
+
+
+def test_a_look_without_anything_is_no_look() -> None:
+    picture = small()
+    source = to_dot(replace(picture, looks={"t0.h": Look()}))
+    assert source == to_dot(picture)
+
+
+def test_titles_begin_at_the_left(look: Look_at) -> None:
+    seen = look(to_dot(small(title="a title")))
+    (text,) = seen.groups["cluster"]["cluster_t0"].iter(f"{_SVG}text")
+    begin: Any = text.get("x")
+    assert float(begin) == pytest.approx(188.0, abs=4)
+    assert text_width("a title", 12.0, True) < 60

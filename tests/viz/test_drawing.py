@@ -1,29 +1,37 @@
-"""Drawings as files and in notebooks, and what happens where they cannot be rendered."""
+"""Drawings as files and in notebooks, what they are asked for, and what happens where that cannot be."""
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-import time
+import weakref
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import graphviz
+import numpy as np
 import pytest
 
-from tensorgrad.errors import UserError
+import tensorgrad as tg
+from tensorgrad import nn
+from tensorgrad.errors import GraphError, UserError
 from tensorgrad.viz import Drawing, RenderError, draw
-from tensorgrad.viz.render import render
+from tensorgrad.viz import drawing as drawing_module
 
-from .conftest import char_rnn
+from .conftest import GRAPHS, char_rnn
 
-_POSIX = pytest.mark.skipif(os.name == "nt", reason="the planted program is a shell script")
-_MAGIC = {".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF", ".dot": b"digraph {"}
+_MAGIC = {
+    ".svg": b"<svg",
+    ".png": b"\x89PNG",
+    ".pdf": b"%PDF",
+    ".dot": b"digraph",
+    ".html": b"<!DOCTYPE html>",
+}
 
 
 @pytest.fixture
@@ -39,27 +47,12 @@ def renderer() -> None:
 
 
 @pytest.fixture
-def plant(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Put a program in the place of `dot`, or none; and leave pygraphviz or hide it."""
-
-    def run(script: str | None, library: bool) -> None:
-        program = None
-        if script is not None:
-            program = tmp_path / "dot"
-            program.write_text(f"#!/bin/sh\n{script}\n")
-            program.chmod(0o755)
-        monkeypatch.setattr(shutil, "which", lambda name: program and str(program))
-        if not library:
-            find = importlib.util.find_spec
-
-            def hidden(name: str, package: str | None = None) -> Any:
-                return None if name == "pygraphviz" else find(name, package)
-
-            monkeypatch.setattr(importlib.util, "find_spec", hidden)
-        else:
-            pytest.importorskip("pygraphviz")
-
-    return run
+def no_renderer(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *_: None if name == "pygraphviz" else find(name)
+    )
 
 
 @pytest.mark.usefixtures("renderer")
@@ -75,14 +68,37 @@ def test_every_kind_of_file(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.usefixtures("renderer")
-def test_the_svg_is_xml_and_has_the_ids(drawing: Drawing, tmp_path: Path) -> None:
-    drawing.save(tmp_path / "rnn.svg")
-    titles = {
-        title.text for title in ET.parse(tmp_path / "rnn.svg").iter("{http://www.w3.org/2000/svg}title")
-    }
-    assert {box.id for box in drawing.model.boxes} <= titles
-    assert {f"cluster_{frame.id}" for frame in drawing.model.frames} <= titles
+@pytest.mark.parametrize("level", ["op", "cell", "rolled"])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_every_graph_at_every_level(name: str, level: Any, tmp_path: Path) -> None:
+    case = GRAPHS[name](13)
+    made = [
+        draw(
+            case.output,
+            unrolled=case.unrolled,
+            params=case.params,
+            level=level,
+            values=True,
+            grads=True,
+            backward=True,
+            rankdir=rankdir,
+        )
+        for rankdir in ("LR", "TB")
+    ]
+    for drawing in made:
+        ids = {box.id for box in drawing.model.boxes}
+        groups = {group.get("id") for group in ET.fromstring(drawing._repr_svg_()).iter()}
+        assert all(any(str(each).endswith(name) for each in groups) for name in ids)
+        assert all(f'"{name}"' in drawing.source for name in ids)
+
+
+def test_the_same_graph_gives_the_same_text() -> None:
+    for name, graph in GRAPHS.items():
+        one, other = graph(3), graph(3)
+        texts = {
+            draw(case.output, unrolled=case.unrolled, params=case.params).source for case in (one, other)
+        }
+        assert len(texts) == 1, name
 
 
 def test_the_graphviz_object_has_the_same_text(drawing: Drawing) -> None:
@@ -93,112 +109,153 @@ def test_the_graphviz_object_has_the_same_text(drawing: Drawing) -> None:
     assert "mine" not in drawing.graphviz.source
 
 
-@pytest.mark.usefixtures("renderer")
+@pytest.mark.usefixtures("no_renderer")
 def test_in_a_notebook(drawing: Drawing) -> None:
-    svg = drawing._repr_svg_()
-    assert svg is not None
-    ET.fromstring(svg)
+    ET.fromstring(drawing._repr_svg_())
     html = drawing._repr_html_()
     assert html.startswith('<div style="overflow-x: auto"><svg')
     assert "<?xml" not in html
 
 
-def test_in_a_notebook_without_a_renderer(drawing: Drawing, plant: Callable[..., None]) -> None:
-    plant(None, library=False)
-    assert drawing._repr_svg_() is None
-    html = drawing._repr_html_()
-    assert "drawing SVG needs Graphviz" in html
-    assert "<pre>digraph {" in html
-    assert "<b>" not in html
+def test_a_drawing_holds_on_to_its_graph_and_lets_go_of_it() -> None:
+    case = char_rnn(2)
+    alive = weakref.ref(case.output)
+    gc.collect()
+    gc.disable()
+    try:
+        drawing = draw(case.output, unrolled=case.unrolled, params=case.params, values=True)
+        del case
+        assert drawing.measures.values
+        del drawing
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_drawing_leaves_the_graph_as_it_was() -> None:
+    case = char_rnn(3)
+    before = case.params["cell"].weight_hh.grad
+    assert draw(case.output, unrolled=case.unrolled, params=case.params, backward=True, grads=True).picture
+    assert case.params["cell"].weight_hh.grad is before is None
+    case.output.backward()
+    expected = case.params["cell"].weight_hh.grad.copy()
+    case.params["cell"].weight_hh.grad = None
+    assert draw(case.output, unrolled=case.unrolled, backward=True).picture
+    case.output.backward()
+    np.testing.assert_array_equal(case.params["cell"].weight_hh.grad, expected)
+
+
+def test_numbers_are_in_the_boxes_that_were_asked_for() -> None:
+    case = char_rnn(2)
+
+    def texts(**wanted: bool) -> set[str]:
+        drawing = draw(case.output, unrolled=case.unrolled, params=case.params, **wanted)
+        (h,) = (placed for placed in drawing.picture.boxes if placed.box.id == "t1.h")
+        return {line.text for line in h.lines}
+
+    plain = texts()
+    assert len(texts(values=True)) > len(plain)
+    assert len(texts(values=True, grads=True)) > len(texts(grads=True)) > len(plain)
+
+
+def test_a_page_has_every_timestep(tmp_path: Path) -> None:
+    case = char_rnn(30)
+    drawing = draw(case.output, unrolled=case.unrolled, params=case.params, level="cell")
+    assert "t15.h" not in drawing.source
+    drawing.save(tmp_path / "rnn.html")
+    page = (tmp_path / "rnn.html").read_text("utf-8")
+    assert "t15.cell" in page or '"cell"' in page
 
 
 @pytest.mark.parametrize("name", ["rnn.gif", "rnn", "rnn.svg.txt", ".svg"])
 def test_an_unknown_suffix(drawing: Drawing, tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match=r"its name must end in one of \.svg, \.png, \.pdf, \.dot"):
+    with pytest.raises(UserError, match=r"its name must end in one of \.svg, \.png, \.pdf, \.html, \.dot"):
         drawing.save(tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_cannot_be_written(drawing: Drawing, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot write .*nowhere.*rnn\.dot: No such file or directory"):
-        drawing.save(tmp_path / "nowhere" / "rnn.dot")
-    (tmp_path / "folder.dot").mkdir()
+@pytest.mark.parametrize("suffix", [".dot", ".svg", ".html"])
+def test_a_place_that_cannot_be_written(drawing: Drawing, tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(UserError, match=f"cannot write .*nowhere.*{suffix}: "):
+        drawing.save(tmp_path / "nowhere" / f"rnn{suffix}")
+    folder = tmp_path / f"folder{suffix}"
+    folder.mkdir()
     with pytest.raises(UserError, match="cannot write"):
-        drawing.save(tmp_path / "folder.dot")
+        drawing.save(folder)
 
 
-def test_no_renderer(drawing: Drawing, plant: Callable[..., None], tmp_path: Path) -> None:
-    plant(None, library=False)
-    with pytest.raises(RenderError, match=r"drawing PNG needs Graphviz: install .* or pygraphviz"):
-        drawing.save(tmp_path / "rnn.png")
-    drawing.save(tmp_path / "rnn.dot")
-    assert [path.name for path in tmp_path.iterdir()] == ["rnn.dot"]
+@pytest.mark.usefixtures("no_renderer")
+@pytest.mark.parametrize("suffix", [".png", ".pdf"])
+def test_without_graphviz_the_text_is_kept(drawing: Drawing, tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(RenderError, match=rf"{suffix[1:].upper()} needs Graphviz.*rnn\.dot") as raised:
+        drawing.save(tmp_path / f"rnn{suffix}")
+    assert str(raised.value).count(". ") <= 2
+    assert (tmp_path / "rnn.dot").read_text("utf-8") == drawing.source
+    assert not (tmp_path / f"rnn{suffix}").exists()
 
 
-@_POSIX
-def test_the_program_comes_first(drawing: Drawing, plant: Callable[..., None], tmp_path: Path) -> None:
-    plant("cat >/dev/null; echo warning >&2; echo drawn with $1", library=True)
-    drawing.save(tmp_path / "rnn.pdf")
-    assert (tmp_path / "rnn.pdf").read_text() == "drawn with -Tpdf\n"
-
-
-@_POSIX
-def test_the_library_stands_in_for_a_program_that_fails(plant: Callable[..., None]) -> None:
-    plant("echo 'Format: \"svg\" not recognized.' >&2; exit 1", library=True)
-    assert render("digraph { a }", "svg").startswith(b"<?xml")
-
-
-@_POSIX
 @pytest.mark.parametrize(
-    ("script", "reason"),
-    [("echo bad luck >&2; exit 1", "bad luck"), ("exit 3", "status 3"), ("exit 0", "status 0")],
+    ("options", "sentence"),
+    [
+        ({"level": "ops"}, r"level is one of op, cell, rolled, not 'ops'"),
+        ({"rankdir": "BT"}, r"rankdir is one of LR, TB, not 'BT'"),
+        ({"steps": [2]}, r"there is no timestep 2: the graph has t=0 to t=1"),
+        ({"unrolled": 3}, r"takes what nn\.unroll returned, not a int"),
+        ({"compare": "report"}, r"compare= takes what bptt\.compare returned, not a str"),
+    ],
 )
-def test_a_program_that_fails(plant: Callable[..., None], script: str, reason: str) -> None:
-    plant(script, library=False)
-    with pytest.raises(RenderError, match=f"Graphviz could not make the SVG: .*{reason}"):
-        render("digraph { a }", "svg")
+def test_options_that_make_no_sense(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(GraphError, match=sentence):
+        draw(char_rnn(2).output, **options)
 
 
-@_POSIX
-def test_a_program_that_is_none(plant: Callable[..., None], tmp_path: Path) -> None:
-    plant("", library=False)
-    (tmp_path / "dot").write_text("no program")
-    (tmp_path / "dot").chmod(0o644)
-    with pytest.raises(RenderError, match=r"dot does not run: Permission denied"):
-        render("digraph { a }", "svg")
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        (tg.tensor([1.0], name="c"), "nothing to draw behind the tensor 'c'"),
+        (tg.tensor([1.0], requires_grad=True), "nothing to draw behind"),
+        (np.ones(2), "no Tensor in this ndarray"),
+        ([], "no Tensor in this list"),
+    ],
+)
+def test_nothing_to_draw(output: Any, sentence: str) -> None:
+    with pytest.raises(GraphError, match=sentence):
+        draw(output)
 
 
-@_POSIX
-def test_a_time_limit(drawing: Drawing, plant: Callable[..., None], tmp_path: Path) -> None:
-    plant("exec sleep 30", library=False)
-    began = time.monotonic()
-    with pytest.raises(RenderError, match=r"not finished the SVG after 0\.2 seconds: draw fewer timesteps"):
-        drawing.save(tmp_path / "rnn.svg", timeout=0.2)
-    assert time.monotonic() - began < 10
-    assert not (tmp_path / "rnn.svg").exists()
+def test_too_much_to_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing_module, "LARGEST", 200)
+    case = char_rnn(50)
+    assert draw(case.output).source
+    with pytest.raises(GraphError, match=r"359 boxes in 50 timesteps.*leave out steps=\"all\""):
+        draw(case.output, steps="all")
+    with pytest.raises(GraphError, match=r"in 50 timesteps.*or take level=\"rolled\""):
+        draw(case.output, steps="all", level="cell")
+    x = tg.tensor(1.0, requires_grad=True)
+    for _ in range(300):
+        x = tg.tanh(x)
+    with pytest.raises(GraphError, match=r"301 boxes, and beyond 200.*use nn\.unroll"):
+        draw(x)
 
 
-def test_the_library_has_the_time_limit_too(plant: Callable[..., None]) -> None:
-    plant(None, library=True)
-    with pytest.raises(RenderError, match="not finished"):
-        render("digraph { a }", "svg", timeout=0.001)
+def test_a_long_run_at_cell_level() -> None:
+    roll = nn.unroll(nn.RNNCell(2, 2, seed=0), np.ones((3000, 1, 2)))
+    drawing = draw(tg.sum(roll.outputs), unrolled=roll, level="cell", steps="all")
+    assert len(drawing.picture.times) == 3000
 
 
-def test_text_that_is_no_dot(plant: Callable[..., None]) -> None:
-    plant(None, library=True)
-    with pytest.raises(RenderError, match="Graphviz could not make the SVG"):
-        render("digraph {", "svg")
-
-
-def test_an_unknown_format() -> None:
-    with pytest.raises(ValueError, match="svg, png, pdf, not 'gif'"):
-        render("digraph { a }", "gif")
+@pytest.mark.skipif(os.name == "nt", reason="folders without permission are different there")
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_folder_without_permission(drawing: Drawing, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="cannot write"):
+        drawing.save(tmp_path / "rnn.svg")
 
 
 def test_drawing_imports_nothing_heavy() -> None:
     program = (
         "import sys, tensorgrad as tg\nfrom tensorgrad.viz import draw\n"
-        "draw(tg.tanh(tg.tensor(1.0, requires_grad=True)))\n"
+        "assert draw(tg.tanh(tg.tensor(1.0, requires_grad=True))).source\n"
         "print(sorted({'graphviz', 'pygraphviz', 'matplotlib'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -1,0 +1,185 @@
+"""What is drawn, measured: its values, its gradients, what flows where, and what a comparison found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tensorgrad import tree
+from tensorgrad.bptt.codes import CATALOGUE
+from tensorgrad.errors import GraphError
+from tensorgrad.graph import Node
+from tensorgrad.viz.digest import numbers_of
+from tensorgrad.viz.flows import Group, cotangents, flows, total_of
+from tensorgrad.viz.levels import sequences
+from tensorgrad.viz.measures import Measures, Strip
+from tensorgrad.viz.model import Box, Model, computed_from
+from tensorgrad.viz.over_time import OverTime, Walked, frame_of, over_time, weights_of
+
+if TYPE_CHECKING:
+    from tensorgrad.bptt.report import Report
+
+__all__ = ["gradients_of", "measure", "nodes_of", "values_of"]
+
+
+def measure(
+    model: Model,
+    output: Any,
+    unrolled: Any = None,
+    *,
+    values: bool = False,
+    grads: bool = False,
+    backward: bool = False,
+    compare: Report | None = None,
+    groups: Iterable[Group] = (),
+    boxes: Iterable[Box] = (),
+) -> Measures:
+    """Measure a graph for its drawing.
+
+    Gradients are computed here, in a walk of its own, whether a backward has run or not: those of the output,
+    or, where it is more than one number, of the sum of all. No `grad` is touched; hooks are called as in
+    every backward walk.
+
+    Args:
+        model: the drawing of every operation of every timestep.
+        output: what it was built from.
+        unrolled: what `nn.unroll` or the `unroll` of layers returned, to follow its state through time.
+        values: measure every value.
+        grads: measure the gradient with respect to every value.
+        backward: that too, and what flows back along every arrow, and how it fares through time.
+        compare: what `bptt.compare` returned for this graph.
+        groups: numbers of arrows that a less detailed drawing shows as one.
+        boxes: those of less detailed drawings, of which each is measured as its last result.
+
+    Raises:
+        GraphError: a report of another graph than the one drawn.
+
+    Example:
+        >>> import tensorgrad as tg
+        >>> from tensorgrad.viz.model import build
+        >>> x = tg.tensor([3.0, 4.0], requires_grad=True, name="x")
+        >>> loss = tg.sum(x * x)
+        >>> found = measure(build(loss), loss, grads=True)
+        >>> found.grads["x"].norm, x.grad
+        (10.0, None)
+    """
+    nodes = nodes_of(output)
+    every = [*model.boxes, *boxes]
+    notes: list[str] = []
+    parts: dict[str, Any] = {}
+    if values:
+        parts["values"] = numbers_of(values_of(every, nodes) | _constants(model, nodes))
+    strips: tuple[Strip, ...] = ()
+    if grads or backward:
+        total = total_of(output)
+        found = cotangents(total, nodes.values())
+        parts["grads"] = numbers_of(gradients_of(every, found))
+        if total.index not in nodes:
+            notes.append("The gradients are those of the sum of all numbers in the output.")
+        if backward:
+            heads = {box.id: nodes[box.number] for box in model.boxes if box.number is not None}
+            weights, others = weights_of(model, nodes, unrolled)
+            steps = {group for weight in weights for group in weight.steps.values()}
+            wanted = set(groups)
+            norms = flows(model.arrows, heads, found, wanted | steps)
+            parts["flows"] = {key: norm for key, norm in norms.items() if len(key) == 1 or key in wanted}
+            through = _through_time(Walked(model, nodes, total, found), unrolled, weights, norms)
+            strips, parts["triangle"] = through.strips, through.triangle
+            notes += through.notes
+            if others and strips:
+                more = f" and {len(others) - 4} more" if len(others) > 4 else ""
+                notes.append(f"Weights without a strip: {', '.join(others[:4])}{more}.")
+    if compare is not None:
+        strips = _error_strips(model, unrolled, compare) + strips
+        parts |= _compared(model, compare)
+    return Measures(strips=strips, notes=tuple(notes), **parts)
+
+
+def nodes_of(output: Any) -> dict[int, Node]:
+    """All that an output was computed from, by creation number, itself included.
+
+    Example:
+        >>> import tensorgrad as tg
+        >>> x = tg.tensor(3.0, requires_grad=True)
+        >>> [node.describe() for node in nodes_of({"y": x * x}).values()][1]
+        'result of multiply of shape ()'
+    """
+    return {x.index: x for x in computed_from(x for x in tree.leaves(output) if isinstance(x, Node))}
+
+
+def values_of(boxes: Iterable[Box], nodes: Mapping[int, Node]) -> dict[str, np.ndarray]:
+    """By box id the value that each box stands for; of one that stands for many, its last result."""
+    return {
+        box.id: nodes[box.number]._value for box in boxes if box.number is not None and box.number in nodes
+    }
+
+
+def gradients_of(boxes: Iterable[Box], found: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:
+    """By box id the gradient of the value that each box stands for; without what no gradient reaches."""
+    return {box.id: found[box.number] for box in boxes if box.number is not None and box.number in found}
+
+
+def _constants(model: Model, nodes: Mapping[int, Node]) -> dict[str, np.ndarray]:
+    """By box id the arrays that are no nodes, as the operations that use them have them."""
+    numbers = {box.id: box.number for box in model.boxes}
+    found = {}
+    for arrow in model.arrows:
+        head = numbers[arrow.head]
+        if numbers[arrow.tail] is None and head is not None and head in nodes:
+            found[arrow.tail] = nodes[head].args[arrow.argnum]
+    return found
+
+
+def _through_time(graph: Walked, unrolled: Any, weights: Any, norms: Mapping[Group, float]) -> OverTime:
+    if unrolled is not None:
+        return over_time(graph, unrolled, weights, norms)
+    timed = any(frame.step is not None for frame in graph.model.frames)
+    return OverTime((), None, ("Strips over time need unrolled=.",) if timed else ())
+
+
+# --- a comparison ----------------------------------------------------------------------------------------
+def _compared(model: Model, report: Report) -> dict[str, Any]:
+    """The errors in their places, the first divergence, and what the doctor says."""
+    ids = {box.number: box.id for box in model.boxes if box.number is not None}
+    whole = {row.name: row.error for row in report.rows}
+    errors: dict[str, float] = {}
+    for (name, t), number in report.numbers.items():
+        if number in ids:
+            error = float(whole[name] if t is None else report.steps[name][t])
+            # NaN, where the right gradient itself is not finite, is as bad as can be.
+            errors[ids[number]] = max(error, errors.get(ids[number], 0.0)) if error == error else error
+    if not errors:
+        raise GraphError(
+            "draw: the report in compare= is about another graph; draw the loss that was compared, not one "
+            "of another forward pass"
+        )
+    first = None
+    if report.first_divergence is not None:
+        first = ids.get(report.numbers[report.first_divergence])
+    return {"errors": errors, "tolerance": report.tolerance, "first": first, "words": _words(report)}
+
+
+def _words(report: Report) -> tuple[str, ...]:
+    if report.first_divergence is None:
+        return (f"All gradients given agree with the graph, within {report.tolerance:g}.",)
+    name, t = report.first_divergence
+    at = "" if t is None else f" at t={t}"
+    words = [f"First to differ, in the order of a backward: {name}{at}."]
+    for finding in report.diagnosis:
+        title = CATALOGUE[finding.code].title
+        words.append(f"{finding.code}: {title}. Where: {finding.where}.")
+    return (*words, *report.residue)
+
+
+def _error_strips(model: Model, unrolled: Any, report: Report) -> tuple[Strip, ...]:
+    scope = getattr(unrolled, "scope", "")
+    frame = frame_of(model, scope)
+    there = sequences(model)
+    strips = []
+    for name, errors in report.steps.items():
+        around = frame if frame in there else next((f for f, s in there.items() if len(s) == len(errors)), "")
+        known = np.ones(len(errors), bool)
+        strips.append(Strip(f"relative error of {name}", errors, known, "error", around))
+    return tuple(strips)

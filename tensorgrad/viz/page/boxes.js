@@ -1,0 +1,111 @@
+// The boxes of the timestep as elements of the document, one over each drawn box: for the keyboard, for
+// screen readers. There are as many as the timestep has, however long the sequence is.
+
+const MOST_OPTIONS = 200;
+
+function makeBoxes(page) {
+  const { data, state } = page;
+  const list = $('boxes');
+  let shown = [];
+
+  function here() {
+    const all = page.level().here(state.t);
+    if (all.length <= MOST_OPTIONS) return all;
+    const at = Math.max(0, all.indexOf(page.level().find(state.focus, state.t)));
+    const from = Math.max(0, Math.min(all.length - MOST_OPTIONS, at - MOST_OPTIONS / 2));
+    return all.slice(from, from + MOST_OPTIONS);
+  }
+
+  function fill() {
+    shown = here();
+    while (list.children.length < shown.length) list.append(make('div', { role: 'option', class: 'box' }));
+    while (list.children.length > shown.length) list.lastChild.remove();
+    const focus = page.level().find(state.focus, state.t);
+    const pinned = page.level().find(state.pin, state.t);
+    const stop = shown.includes(focus) ? focus : shown[0];
+    shown.forEach((box, i) => {
+      const option = list.children[i];
+      const tensor = page.level().tensorAt(box, state.t);
+      option.tabIndex = box === stop ? 0 : -1;
+      option.id = `box-${data.tensors.id(page.level().boxes.tensor[box])}`;
+      option.dataset.kind = data.tensors.sort(tensor).kind;
+      option.setAttribute('aria-selected', String(box === pinned));
+      option.setAttribute('aria-label', inWords(page, tensor));
+    });
+    list.setAttribute('aria-label', data.frames.steps ? `Boxes of timestep ${state.t}` : 'Boxes');
+  }
+
+  function put() {
+    const [level, camera] = [page.level(), page.camera()];
+    shown.forEach((box, i) => {
+      const [x, y, width, height] = boxArea(level, camera, box);
+      const { style } = list.children[i];
+      style.transform = `translate(${x}px, ${y}px)`;
+      style.width = `${Math.max(6, width)}px`;
+      style.height = `${Math.max(6, height)}px`;
+    });
+  }
+
+  /** Move the focus to a box; `taken` is whether the document's focus goes there too. */
+  function focusOn(box, taken = true) {
+    page.set({ focus: data.series.of[page.level().boxes.tensor[box]], hover: null });
+    page.showBox(box);
+    if (!taken) return;
+    fill();
+    put();
+    list.children[shown.indexOf(box)]?.focus({ preventScroll: true });
+  }
+
+  const boxOf = (option) => shown[[...list.children].indexOf(option)];
+  list.addEventListener('click', (event) => page.pinOn(boxOf(event.target.closest('.box'))));
+  list.addEventListener('focusin', (event) => {
+    const box = boxOf(event.target);
+    if (box !== undefined) focusOn(box, false);
+  });
+  // Moving the focus must not scroll what is placed by the camera.
+  list.addEventListener('scroll', () => list.scrollTo(0, 0));
+
+  page.add((changed) => {
+    const focused = list.contains(document.activeElement);
+    if (['level', 't', 'focus', 'pin', 'view', 'start'].some((what) => changed.has(what))) fill();
+    put();
+    const stop = list.querySelector('[tabindex="0"]');
+    if (focused && stop !== document.activeElement) stop?.focus({ preventScroll: true });
+  });
+
+  return {
+    /** Up (-1) or down (1) through the boxes of the timestep. */
+    step(by) {
+      const all = page.level().here(state.t);
+      if (!all.length) return;
+      const at = all.indexOf(page.level().find(state.focus, state.t));
+      focusOn(all[at < 0 ? (by > 0 ? 0 : all.length - 1) : Math.max(0, Math.min(all.length - 1, at + by))]);
+    },
+    pin() {
+      const box = page.level().find(state.focus, state.t);
+      if (box !== undefined) page.pinOn(box);
+    },
+  };
+}
+
+/** All that is known of a tensor, as a sentence. */
+function inWords(page, tensor) {
+  const { data } = page;
+  const { kind, op, shape, dtype } = data.tensors.sort(tensor);
+  const t = data.tensors.time(tensor);
+  const parts = [shortened(data.tensors.name(tensor)), kind];
+  if (op && op !== data.tensors.name(tensor)) parts.push(shortened(op));
+  if (shape) parts.push(`shape ${shape} ${dtype}`);
+  if (t !== null) parts.push(`timestep ${t}`);
+  if (data.values.any) parts.push(`norm of value ${say(data.values.norm(tensor))}`);
+  if (data.grads.any) parts.push(`norm of gradient ${gradientInWords(data, tensor)}`);
+  if (data.errors.size)
+    parts.push(`error ${data.errors.has(tensor) ? say(data.errors.get(tensor)) : 'not compared'}`);
+  if (tensor === data.first) parts.push('first to differ');
+  return parts.join(', ');
+}
+
+function gradientInWords(data, tensor) {
+  const norm = data.grads.norm(tensor);
+  return norm === null ? 'none: not backpropagated' : say(norm);
+}

@@ -1,0 +1,33 @@
+// Everything put together.
+
+function startPage() {
+  const raw = JSON.parse($('data').textContent);
+  const data = readData(raw);
+  const page = makePage(data, data.levels.has(raw.level) ? raw.level : data.levels.keys().next().value);
+  for (const [kind, spec] of Object.entries(data.scales)) page.scales[kind] = makeScale(data, spec);
+  // By the view, too: what its colours mean. The forward view has those of kinds and no scale.
+  page.scales.backward = page.scales.gradient;
+  page.scales.compare = page.scales.error;
+
+  const applyTheme = makeTheme(page);
+  makeStage(page);
+  const boxes = makeBoxes(page);
+  const player = makePlayer(page);
+  makeStrips(page);
+  makeTimeline(page);
+  makeLegend(page);
+  makeInspector(page);
+  makeHint(page);
+  makeChart(page);
+  makeTriangle(page);
+  makeTable(page);
+  makeFindings(page);
+  makeSpeaker(page);
+  makePrinter(page, applyTheme);
+  makeControls(page, boxes, player, makeSearch(page));
+  page.touch('start');
+  page.update();
+  window.tensorgradPage = page;
+}
+
+startPage();

@@ -1,0 +1,299 @@
+// A level on paper: as much of it as is in sight, in as much detail as can be seen.
+
+const LEAST_LABEL_SCALE = 0.5;
+const LEAST_NAMED_BAND = 8;
+const LEAST_BOX_WIDTH = 9;
+const RULER = 24;
+
+/** blocks, boxes or labels: what can be made out at this distance. */
+function detailOf(level, camera) {
+  if (camera.unit() >= LEAST_LABEL_SCALE) return 'labels';
+  return level.typical * camera.sx >= LEAST_BOX_WIDTH ? 'boxes' : 'blocks';
+}
+
+function paintLevel(surface, level, camera, look, styles) {
+  const detail = detailOf(level, camera);
+  const [low, high] = [camera.fromX(-20), camera.fromX(camera.width + 20)];
+  paintFrames(surface, level, camera, look, detail, styles);
+  const wires = level.wiresWithin(low, high);
+  if (detail === 'blocks') {
+    const rails = wires.filter((i) => ['rail', 'gather'].includes(level.wires.sort(i).kind));
+    paintWires(surface, level, camera, look, rails, detail);
+    paintBands(surface, level, camera, look, low, high);
+    paintColumn(surface, level, camera, look);
+    paintBandNames(surface, level, camera, look);
+  } else {
+    paintWires(surface, level, camera, look, wires, detail);
+    for (const box of level.boxesWithin(low, high))
+      paintBox(surface, level, camera, look, box, detail, styles);
+  }
+}
+
+// --- frames ----------------------------------------------------------------------------------------------
+function paintFrames(surface, level, camera, look, detail, styles) {
+  const { palette } = look;
+  for (const i of level.outlinesWithin(camera.fromX(0), camera.fromX(camera.width))) {
+    const outline = level.outlines[i];
+    const timed = outline.time !== null;
+    if (timed && detail === 'blocks') continue;
+    const place = areaOf(camera, outline);
+    const current = timed && !level.rolled && outline.time <= look.t && look.t <= outline.last;
+    surface.rect(...place, {
+      fill: palette.frame,
+      stroke: current ? palette.ink : palette.rim,
+      width: current ? 2 : 1,
+      radius: Math.min(8, 8 * camera.unit() + 2),
+    });
+    if (detail !== 'blocks' && place[2] > 34) {
+      const {
+        size: full,
+        at: [right, down],
+      } = styles.title;
+      const size = Math.max(9, full * camera.unit());
+      const fill = current ? palette.ink : palette.soft;
+      const looks = { size, bold: true, fill, align: 'left', most: place[2] - 2 * right };
+      surface.text(
+        place[0] + right * camera.unit(),
+        place[1] + down * Math.max(camera.unit(), 0.75),
+        outline.title,
+        looks,
+      );
+    }
+  }
+}
+
+function areaOf(camera, { x, y, width, height }) {
+  return [camera.toX(x), camera.toY(y), width * camera.sx, height * camera.sy];
+}
+
+/** Where a box is on the screen: from afar its part of a band. */
+function boxArea(level, camera, box) {
+  const { x, y, width, height } = level.boxes;
+  if (detailOf(level, camera) !== 'blocks')
+    return areaOf(camera, { x: x[box], y: y[box], width: width[box], height: height[box] });
+  const { band, place } = level.bandOf[box];
+  const [from, to] = [Math.round(camera.toX(band.starts[place])), Math.round(camera.toX(band.ends[place]))];
+  return [
+    from,
+    Math.round(camera.toY(band.top)),
+    to - from,
+    Math.max(2, Math.round(band.height * camera.sy) - 1),
+  ];
+}
+
+// --- wires -----------------------------------------------------------------------------------------------
+/** Wires that look alike are drawn in one stroke: most of the time goes into changing pens. */
+function paintWires(surface, level, camera, look, visible, detail) {
+  const pens = new Map();
+  const heads = new Map();
+  const labels = [];
+  const [scale, thin] = [Math.min(1.6, Math.max(0.45, camera.unit())), detail !== 'labels'];
+  for (const i of visible) {
+    const { color, width, head, dash } = look.wire(i);
+    const alpha = look.litWire(i) ? 1 : UNLIT;
+    const wide = Math.max(thin ? 0.6 : 0.8, width * scale);
+    const line = onScreen(camera, level.wires.points[i]);
+    const key = `${color} ${wide} ${dash} ${alpha}`;
+    if (!pens.has(key)) pens.set(key, { lines: [], style: { stroke: color, width: wide, dash, alpha } });
+    pens.get(key).lines.push(line);
+    const { arrow, label } = level.wires.sort(i);
+    if (arrow && camera.unit() > 0.3) {
+      const ends = `${color} ${alpha}`;
+      if (!heads.has(ends)) heads.set(ends, { shapes: [], style: { fill: color, alpha } });
+      heads.get(ends).shapes.push(arrowhead(line, look.backwards, head * scale));
+    }
+    if (label && detail !== 'blocks') labels.push([line, label, color]);
+  }
+  for (const { lines, style } of pens.values()) surface.lines(lines, style);
+  for (const { shapes, style } of heads.values()) surface.shapes(shapes, style);
+  for (const [line, label, color] of labels) paintLabel(surface, camera, look, line, label, color);
+}
+
+function onScreen(camera, points) {
+  const line = new Array(points.length);
+  for (let k = 0; k < points.length; k += 2) {
+    line[k] = camera.toX(points[k]);
+    line[k + 1] = camera.toY(points[k + 1]);
+  }
+  return line;
+}
+
+/** A triangle at the end of a line; of a gradient at its beginning, for it flows the other way. */
+function arrowhead(line, backwards, size) {
+  const n = line.length;
+  const [x, y, fromX, fromY] = backwards
+    ? line.slice(0, 4)
+    : [line[n - 2], line[n - 1], line[n - 4], line[n - 3]];
+  const length = Math.hypot(x - fromX, y - fromY) || 1;
+  const [dx, dy] = [((x - fromX) / length) * size, ((y - fromY) / length) * size];
+  return [x, y, x - dx - dy / 2, y - dy + dx / 2, x - dx + dy / 2, y - dy - dx / 2];
+}
+
+function paintLabel(surface, camera, look, line, label, color) {
+  const [x, y] = midpoint(line);
+  const size = Math.max(9, 11 * camera.unit());
+  const width = label.length * size * 0.56 + 8;
+  surface.rect(x - width / 2, y - size * 0.75, width, size * 1.5, { fill: look.palette.frame, radius: 4 });
+  surface.text(x, y + size * 0.36, label, { size, bold: true, fill: color });
+}
+
+function midpoint(line) {
+  let half = 0;
+  for (let k = 2; k < line.length; k += 2)
+    half += Math.hypot(line[k] - line[k - 2], line[k + 1] - line[k - 1]) / 2;
+  for (let k = 2; k < line.length; k += 2) {
+    const [dx, dy] = [line[k] - line[k - 2], line[k + 1] - line[k - 1]];
+    const length = Math.hypot(dx, dy);
+    if (half <= length)
+      return [line[k - 2] + (dx * half) / (length || 1), line[k - 1] + (dy * half) / (length || 1)];
+    half -= length;
+  }
+  return [line[0], line[1]];
+}
+
+// --- boxes -----------------------------------------------------------------------------------------------
+function paintBox(surface, level, camera, look, box, detail, styles) {
+  const area = boxArea(level, camera, box);
+  const [x, y, width, height] = area;
+  if (y > camera.height || y + height < 0 || x > camera.width || x + width < 0) return;
+  const looks = look.box(box);
+  const alpha = look.lit(box) ? 1 : UNLIT;
+  const radius = Math.min(look.radius(box), area[3] / 4);
+  // Under a box that has not been reached lie wires: it hides them all the same.
+  if (alpha < 1) surface.rect(...area, { fill: look.palette.frame, radius });
+  surface.rect(...area, {
+    fill: looks.fill,
+    stroke: looks.line,
+    width: Math.max(0.7, looks.width * Math.min(1.4, camera.unit() + 0.3)),
+    dash: looks.dash,
+    radius,
+    alpha,
+  });
+  if (looks.hatch) surface.lines(hatching(...area), { stroke: looks.hatch, width: 1, alpha: alpha * 0.6 });
+  if (look.fresh(box)) {
+    surface.rect(x - 3, y - 3, width + 6, height + 6, {
+      stroke: look.palette.accent,
+      width: 2.5,
+      radius: radius + 3,
+    });
+  }
+  if (detail === 'labels') paintText(surface, level, camera, looks, box, area, styles, alpha);
+  else paintName(surface, level, looks, box, area, alpha);
+}
+
+function paintText(surface, level, camera, looks, box, area, styles, alpha) {
+  const lines = level.boxes.lines[box];
+  const unit = camera.unit();
+  const [x, y, width, height] = area;
+  const total = lines.reduce((sum, [style]) => sum + styles[style].height, 0) * unit;
+  let top = y + (height - total) / 2;
+  for (const [name, text] of lines) {
+    const style = styles[name];
+    const size = style.size * unit;
+    const baseline = top + style.rise * unit;
+    const fill = name === 'name' || name === 'op' ? looks.ink : looks.soft;
+    surface.text(x + width / 2, baseline, text, { size, bold: style.bold, fill, most: width - 4, alpha });
+    top += style.height * unit;
+  }
+}
+
+/** From further away the first line alone, where it has room. */
+function paintName(surface, level, looks, box, [x, y, width, height], alpha) {
+  const [style, text] = level.boxes.lines[box][0] ?? ['', ''];
+  const size = Math.min(11, height * 0.6);
+  if (size < 7 || text.length * size * 0.58 > width - 2) return;
+  surface.text(x + width / 2, y + height / 2 + size * 0.36, text, {
+    size,
+    bold: style === 'name',
+    fill: looks.ink,
+    alpha,
+  });
+}
+
+/** Lines from lower left to upper right that stay within a rectangle. */
+function hatching(x, y, width, height, gap = 8) {
+  const lines = [];
+  for (let at = gap; at < width + height; at += gap) {
+    const [fromX, fromY] = at <= height ? [x, y + at] : [x + at - height, y + height];
+    const [toX, toY] = at <= width ? [x + at, y] : [x + width, y + at - width];
+    lines.push([fromX, fromY, toX, toY]);
+  }
+  return lines;
+}
+
+// --- from afar -------------------------------------------------------------------------------------------
+/** Every band along time, of a colour for every timestep. */
+function paintBands(surface, level, camera, look, low, high) {
+  for (const { boxes, starts, ends } of level.bands) {
+    let run = null;
+    const put = () => {
+      if (run)
+        surface.rect(run.from, run.top, Math.max(1, run.to - run.from), run.tall, {
+          fill: run.fill,
+          alpha: run.alpha,
+        });
+    };
+    for (let k = firstBeyond(ends, low); k < boxes.length && starts[k] <= high; k += 1) {
+      const { band: fill, code } = look.box(boxes[k]);
+      const alpha = (look.scale ? 1 : 0.6) * (look.lit(boxes[k]) ? 1 : UNLIT);
+      const rank = code === undefined ? 0 : urgency(code);
+      const [from, top, wide, tall] = boxArea(level, camera, boxes[k]);
+      const to = from + wide;
+      if (run && run.fill === fill && run.alpha === alpha && from - run.to < 2) run.to = Math.max(run.to, to);
+      else if (run && from <= run.from) {
+        // Of several timesteps on one point of the screen the most urgent is to be seen.
+        if (rank > run.rank) Object.assign(run, { fill, alpha, rank });
+        run.to = Math.max(run.to, to);
+      } else {
+        put();
+        run = { from, to, top, tall, fill, alpha, rank };
+      }
+    }
+    put();
+  }
+}
+
+/** The first of some places in ascending order that lies beyond another. */
+function firstBeyond(places, least) {
+  let [from, to] = [0, places.length];
+  while (from < to) {
+    const half = (from + to) >> 1;
+    if (places[half] < least) from = half + 1;
+    else to = half;
+  }
+  return from;
+}
+
+/** What a band is, at its left end in sight. */
+function paintBandNames(surface, level, camera, look) {
+  for (const { boxes, from, to, top, height } of level.bands) {
+    const tall = height * camera.sy;
+    if (boxes.length < 3 || tall < LEAST_NAMED_BAND || camera.toX(to) < 40) continue;
+    const name = shortened(look.name(boxes[0]), 24);
+    const size = Math.min(11, tall * 0.8);
+    const [left, middle] = [Math.max(4, camera.toX(from) + 3), camera.toY(top) + tall / 2];
+    const wide = name.length * size * 0.6 + 8;
+    surface.rect(left, middle - size * 0.65, wide, size * 1.3, {
+      fill: look.palette.paper,
+      radius: 3,
+      alpha: 0.86,
+    });
+    surface.text(left + 4, middle + size * 0.36, name, {
+      size,
+      bold: true,
+      fill: look.palette.ink,
+      align: 'left',
+      most: wide - 6,
+    });
+  }
+}
+
+/** From afar the timestep that is looked at is a mark across all bands. */
+function paintColumn(surface, level, camera, look) {
+  const column = level.times.find(({ t }) => t === look.t);
+  if (!column) return;
+  const [from, to] = [camera.toX(column.from), camera.toX(column.to)];
+  const wide = Math.max(4, to - from);
+  const style = { stroke: look.palette.ink, width: 2, radius: 2 };
+  surface.rect((from + to - wide) / 2, RULER + 2, wide, camera.height - RULER - 4, style);
+}

@@ -1,0 +1,390 @@
+"""What was measured, put into a picture: colours and widths of boxes and lines, and what stands beneath."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from tensorgrad.viz.color import SPECIAL, Kind, LogScale, kind_of, shade, short
+from tensorgrad.viz.marks import (
+    AGREES,
+    INFINITE,
+    LINE,
+    SIZE,
+    Scales,
+    bottom_of,
+    legend_marks,
+    strip_marks,
+    strip_range,
+    text_marks,
+    time_axis,
+    triangle_marks,
+)
+from tensorgrad.viz.measures import Measures, Numbers, Strip
+from tensorgrad.viz.model import Model
+from tensorgrad.viz.palette import INK
+from tensorgrad.viz.picture import Look, Mark, Picture, Placed, Stroke, Text, Wire
+from tensorgrad.viz.text import shortened, text_width
+
+__all__ = ["covered", "notes", "paint"]
+
+_THINNEST, _THICKEST = 1.0, 6.0
+_FIRST = 5.0
+# The outlines of boxes whose number has no place on the scale.
+_OUTLINE: dict[Kind, float] = {"zero": 2.0, "unknown": 1.0, "nan": 2.0, "infinite": 4.0}
+# Distances of what stands under or beside the graph, in points.
+_APART = 16.0
+_STRIP = 12.0
+_WORDS = 300.0
+_NOTES = 380.0
+_LONGEST_TITLE = 72
+
+
+def paint(picture: Picture, measures: Measures, *, backward: bool = False, compare: bool = False) -> Picture:
+    """A picture with what was measured in it.
+
+    Boxes have the colour of the norm of their gradient, where gradients were measured, or of their error in
+    a comparison. What is zero, not finite or not known differs in its outline too.
+
+    Args:
+        picture: of the same graph, in whatever detail.
+        measures: of `measure`.
+        backward: whether lines show the gradient that flows back: they are turned round, and have its
+            colour and width. Strips and the triangle stand beneath.
+        compare: whether boxes show the errors of a comparison, with the first divergence marked.
+
+    Example:
+        >>> import tensorgrad as tg
+        >>> from tensorgrad.viz.measure import measure
+        >>> from tensorgrad.viz.model import build
+        >>> from tensorgrad.viz.place import place
+        >>> x = tg.tensor([0.0, 2.0], requires_grad=True, name="x")
+        >>> model = build(loss := tg.sum(x * x))
+        >>> picture = paint(place(model), measure(model, loss, backward=True), backward=True)
+        >>> picture.looks["x"].hint, [wire.head for wire in picture.wires]
+        ('norm of the gradient 4', ['x', 'x', 'multiply'])
+    """
+    if not (backward or compare or measures.grads):
+        return picture
+    painter = _Painter(picture, measures, compare)
+    if compare:
+        painter.errors()
+    else:
+        painter.gradients()
+    wires = painter.flows() if backward else picture.wires
+    marks = [*picture.marks, *painter.beneath()]
+    right, low = bottom_of(marks)
+    return replace(
+        picture,
+        width=max(picture.width, math.ceil(right + 10.0)),
+        height=max(picture.height, math.ceil(low + 10.0)),
+        wires=wires,
+        looks=painter.looks,
+        marks=tuple(marks),
+    )
+
+
+def notes(box_id: str, measures: Measures, *, values: bool = False, grads: bool = False) -> tuple[str, ...]:
+    """What is written into a box about its numbers, a line each.
+
+    Args:
+        box_id: which box.
+        measures: of `measure`.
+        values: whether to write about the value.
+        grads: whether to write about the gradient; of a box that none reaches there is nothing to say.
+
+    Example:
+        >>> numbers = Numbers(4, 0, 0, -0.5, 1.0, 0.25, 0.5, 1.2)
+        >>> notes("h", Measures({"h": numbers}, {"h": numbers}), values=True, grads=True)
+        ('-0.5 .. 1, mean 0.25', '|grad| 1.2')
+    """
+    lines = []
+    if values and box_id in measures.values:
+        numbers = measures.values[box_id]
+        some = numbers.size - numbers.nan - numbers.inf
+        if some > 1 and numbers.least < numbers.greatest:
+            ends = f"{short(numbers.least)} .. {short(numbers.greatest)}"
+            lines.append(f"{ends}, mean {short(numbers.mean)}")
+        elif some:
+            lines.append(short(numbers.least) if some == 1 else f"all {short(numbers.least)}")
+        lines += [
+            f"{count:,} of {numbers.size:,} {word}" if numbers.size > 1 else word
+            for count, word in ((numbers.nan, "NaN"), (numbers.inf, "infinite"))
+            if count
+        ]
+    if grads and box_id in measures.grads:
+        lines.append(f"|grad| {short(_norm(measures.grads[box_id]))}")
+    return tuple(lines)
+
+
+def covered(model: Model, ids: Iterable[str]) -> dict[str, list[str]]:
+    """By the id of a cell or block of a drawing, which boxes of the whole graph it stands for.
+
+    Args:
+        model: of a drawing.
+        ids: of boxes of the whole graph.
+
+    Example:
+        >>> from tensorgrad.viz.model import Box, Frame
+        >>> block = Box("t1_t3.block", "block", "3 timesteps", "", "", "", "t1_t3", "block")
+        >>> model = Model((block,), (), (Frame("t1_t3", "t=1 … 3", "", 1, 3),))
+        >>> covered(model, ["W", "t0.h", "t2.h"])
+        {'t1_t3.block': ['t2.h']}
+    """
+    frames = {frame.id: frame for frame in model.frames}
+    holders: dict[str, str] = {}
+    for box in model.boxes:
+        frame = frames.get(box.frame)
+        if box.kind == "cell":
+            holders[box.frame] = box.id
+        elif box.kind == "block" and frame is not None and frame.step is not None:
+            around = f"{frame.parent}." if frame.parent else ""
+            last = frame.step if frame.last is None else frame.last
+            holders.update((f"{around}t{t}", box.id) for t in range(frame.step, last + 1))
+    shown = {box.id for box in model.boxes}
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in ids if holders else ():
+        around = "" if name in shown else name.rpartition(".")[0]
+        while around and around not in holders:
+            around = around.rpartition(".")[0]
+        if around:
+            found[holders[around]].append(name)
+    return dict(found)
+
+
+def _norm(numbers: Numbers) -> float:
+    """The norm of an array; NaN or infinite where one of its numbers is."""
+    return math.nan if numbers.nan else math.inf if numbers.inf else numbers.norm
+
+
+def _worst(numbers: Iterable[float]) -> float:
+    """The greatest; NaN counts as more than infinity."""
+    return max(numbers, key=lambda x: (math.isnan(x), x))
+
+
+class _Painter:
+    """The state of one `paint`."""
+
+    def __init__(self, picture: Picture, measures: Measures, compare: bool) -> None:
+        self.picture, self.measures, self.compare = picture, measures, compare
+        self.looks: dict[str | int, Look] = dict(picture.looks)
+        self.norms = {name: _norm(numbers) for name, numbers in measures.grads.items()}
+        self.scales = _scales(measures, self.norms)
+        self.names = {box.id: box.name or box.op for box in picture.model.boxes}
+        # What was met that has no place on the scale, for the legend.
+        self.met: set[Kind] = set()
+
+    # --- boxes and lines ---------------------------------------------------------------------------------
+    def gradients(self) -> None:
+        """Give each box the colour of its gradient's norm."""
+        for name, norm in self.seen(self.norms).items():
+            text = "reached by no gradient" if norm is None else f"norm of the gradient {short(norm)}"
+            self.looks[name] = replace(self.filled(norm, self.look(norm)), hint=text)
+
+    def errors(self) -> None:
+        """Give each box the colour of its error."""
+        tolerance = self.scales.tolerance
+        first = self.first_box()
+        for name, error in self.seen(self.measures.errors).items():
+            if error is None:
+                look = Look(line=SPECIAL["unknown"].color, pattern="dashed", hint="not compared")
+            elif error <= tolerance:
+                look = Look(AGREES, INK, 1.0, hint=f"agrees, relative error {short(error)}")
+            else:
+                bare = self.filled(error, self.look(error, self.scales.error))
+                look = replace(bare, hint=f"relative error {short(error)}")
+            if name == first:
+                look = replace(look, line=INK, width=_FIRST, hint=f"{look.hint}, the first to differ")
+            self.looks[name] = look
+
+    def seen(self, numbers: Mapping[str, float]) -> dict[str, float | None]:
+        """The number of each box; of a cell or block without one, the worst of those that it stands for."""
+        stands_for = covered(self.picture.model, numbers)
+        found: dict[str, float | None] = {}
+        for box in self.picture.model.boxes:
+            inner = stands_for.get(box.id, ())
+            found[box.id] = numbers.get(box.id, _worst(numbers[name] for name in inner) if inner else None)
+        return found
+
+    def flows(self) -> tuple[Wire, ...]:
+        """The lines turned round, and for each the look of what flows along it."""
+        for number, wire in enumerate(self.picture.wires):
+            norm = self.flow(wire)
+            tail, head = (shortened(self.names.get(name, "")) for name in (wire.tail, wire.head))
+            ways = f"{f' from {head}' if head else ''}{f' to {tail}' if tail else ''}"
+            text = f"no gradient flows{ways}" if norm is None else f"gradient of norm {short(norm)}{ways}"
+            self.looks[number] = replace(self.look(norm), hint=text)
+        return tuple(map(_turned, self.picture.wires))
+
+    def flow(self, wire: Wire) -> float | None:
+        """The norm of what flows back along a line; None where nothing does."""
+        norm = self.measures.flows.get(wire.shares)
+        if norm is not None:
+            return norm
+        # Along a rail flows all that its value receives, and into a gather all of which its result has.
+        end = {"rail": wire.tail, "gather": wire.head}.get(wire.kind)
+        if end:
+            return self.norms.get(end)
+        parts = [self.measures.flows[(n,)] for n in wire.shares if (n,) in self.measures.flows]
+        return parts[0] if len(parts) == 1 else None
+
+    def look(self, norm: float | None, scale: LogScale | None = None) -> Look:
+        """The line for a number: colour, width and pattern."""
+        kind = kind_of(norm)
+        scale = scale or self.scales.gradient
+        if kind == "number" and norm is not None and scale is not None:
+            place = scale.place(norm)
+            return Look(line=shade(place), width=round(_THINNEST + (_THICKEST - _THINNEST) * place, 1))
+        self.met.add(kind)
+        special = SPECIAL[kind]
+        width = INFINITE if kind == "infinite" else _THICKEST / 2 if kind == "nan" else 1.5
+        return Look(line=special.color, width=width, pattern=special.pattern)
+
+    def filled(self, norm: float | None, look: Look) -> Look:
+        """The look of a box, from that of a line."""
+        kind = kind_of(norm)
+        if kind == "number":
+            return replace(look, fill=look.line, width=1.0)
+        line = INK if kind == "infinite" else look.line
+        return replace(look, fill=SPECIAL[kind].fill or None, line=line, width=_OUTLINE[kind])
+
+    # --- beneath -----------------------------------------------------------------------------------------
+    def beneath(self) -> list[Mark]:
+        """All that stands under the graph, or beside it where time runs downwards."""
+        picture = self.picture
+        across = (picture.width if picture.vertical else picture.height) + _APART
+        marks: list[Mark] = []
+        for part in (self.words, self.strips, self.panel):
+            more = part(across)
+            if more:
+                marks += more
+                across = bottom_of(more)[0 if picture.vertical else 1] + _APART
+        return marks
+
+    def words(self, across: float) -> list[Mark]:
+        """What the doctor says, with a line up to the box where the gradients first part."""
+        if not self.measures.words:
+            return []
+        vertical = self.picture.vertical
+        placed = next((p for p in self.picture.boxes if p.box.id == self.first_box()), None)
+        along = 4.0 if placed is None else self.gutter(placed)
+        x, y = (across, along) if vertical else (along, across)
+        texts: list[Mark] = list(text_marks(self.measures.words, x + 8.0, y, _WORDS, bold=True))
+        low = bottom_of(texts)[1]
+        line = [(x, y), (x, low)]
+        if placed is not None:
+            middle = placed.x + placed.width / 2, placed.y + placed.height / 2
+            edge = (middle[0], placed.y) if vertical else (placed.x, middle[1])
+            line = [edge, (middle[0], along) if vertical else (along, middle[1]), *line]
+        return [Stroke(tuple(line), INK, 1.5), *texts]
+
+    def gutter(self, placed: Placed) -> float:
+        """Where a line can leave a box along the time axis: before the frame of its timestep."""
+        frames = {frame.id: frame for frame in self.picture.model.frames}
+        frame = frames.get(placed.box.frame)
+        while frame is not None and frame.step is None:
+            frame = frames.get(frame.parent)
+        at: Placed = placed
+        for outline in self.picture.outlines:
+            if frame is not None and outline.frame.id == frame.id:
+                at = replace(placed, x=outline.x, y=outline.y)
+        return (at.y if self.picture.vertical else at.x) - 4.0
+
+    def first_box(self) -> str | None:
+        """The box that shows the first divergence: its own, or the one that stands for it."""
+        first = self.measures.first
+        if first is None or any(box.id == first for box in self.picture.model.boxes):
+            return first
+        return next(iter(covered(self.picture.model, [first])), None)
+
+    def strips(self, across: float) -> list[Mark]:
+        marks: list[Mark] = []
+        vertical = self.picture.vertical
+        key: list[tuple[str, Strip]] = []
+        for number, strip in enumerate(self.measures.strips, 1):
+            segments = time_axis(self.picture, strip.frame, len(strip.values))
+            begin, end = segments[0].begin, segments[-1].end
+            if vertical:
+                # Beside each other there is no room for a title, which stands in the key.
+                above = begin - 4.0 if begin > LINE else end + LINE
+                marks.append(Text(across + _STRIP / 2, above, str(number), SIZE, "middle"))
+                key.append((f"{number}  ", strip))
+            else:
+                marks += _title(strip, begin, across + SIZE)
+                across += LINE + 1.0
+            marks += strip_marks(strip, segments, across, self.scales, vertical)
+            across += _STRIP + 8.0
+        for line, (number_text, strip) in enumerate(key):
+            marks += _title(strip, across + 4.0, SIZE + (LINE + 3.0) * line, number_text)
+        return marks
+
+    def panel(self, across: float) -> list[Mark]:
+        """The triangle, the legends and the notes, side by side."""
+        vertical = self.picture.vertical
+        x, y = (across, 4.0) if vertical else (10.0, across)
+        marks: list[Mark] = []
+        triangle = self.measures.triangle
+        if triangle is not None:
+            # On a scale of its own: what single timesteps send back falls off much further than their sum.
+            scale = LogScale.of(triangle.norms[triangle.known].tolist())
+            marks += triangle_marks(triangle, x, y, scale)
+            x = bottom_of(marks)[0] + _APART
+            marks += legend_marks("", scale, (), x, y)
+            x = bottom_of(marks)[0] + 2 * _APART
+        self.meet()
+        legends = self.legends(x, y)
+        marks += legends
+        if self.measures.notes:
+            x = bottom_of(legends)[0] + 2 * _APART if legends else x
+            marks += text_marks(self.measures.notes, x, y, _NOTES)
+        return marks
+
+    def meet(self) -> None:
+        """Take note of what strips and the triangle have that is not on a scale."""
+        for strip in self.measures.strips:
+            if strip.kind != "share":
+                self.met |= {kind_of(x) for x in strip.values[strip.known].tolist()}
+        if self.measures.triangle is not None:
+            self.met |= {
+                kind_of(x) for x in self.measures.triangle.norms[self.measures.triangle.known].tolist()
+            }
+
+    def legends(self, x: float, y: float) -> list[Mark]:
+        samples: list[tuple[str, Kind | None]]
+        samples = [(SPECIAL[kind].words, kind) for kind in SPECIAL if kind in self.met]
+        marks: list[Mark] = []
+        if self.compare:
+            error: list[tuple[str, Kind | None]]
+            error = [(f"agrees, within {self.scales.tolerance:g}", None), ("not compared", "unknown")]
+            if not self.measures.grads:
+                error, samples = [*error, *samples], []
+            marks += legend_marks("relative error", self.scales.error, error, x, y)
+            y = bottom_of(marks)[1] + _APART
+        if self.measures.grads:
+            marks += legend_marks("norm of the gradient", self.scales.gradient, samples, x, y)
+        return marks
+
+
+def _turned(wire: Wire) -> Wire:
+    """A line of the forward as one of the backward: a rail leads into its parameter."""
+    points, arrow = wire.points[::-1], bool(wire.tail)
+    return replace(wire, tail=wire.head, head=wire.tail, points=points, arrow=arrow)
+
+
+def _scales(measures: Measures, norms: Mapping[str, float]) -> Scales:
+    strips = [x for s in measures.strips if s.kind == "gradient" for x in s.values[s.known].tolist()]
+    gradient = LogScale.of([*measures.flows.values(), *norms.values(), *strips])
+    tolerance = measures.tolerance
+    wrong = [x for x in measures.errors.values() if x > tolerance]
+    wrong += [x for s in measures.strips if s.kind == "error" for x in s.values.tolist() if x > tolerance]
+    error = LogScale.of([tolerance, *wrong]) if wrong else None
+    return Scales(gradient, error, tolerance)
+
+
+def _title(strip: Strip, x: float, y: float, number: str = "") -> list[Mark]:
+    """The title of a strip, and from where to where its numbers go."""
+    title = number + shortened(strip.title, _LONGEST_TITLE)
+    after = x + text_width(title, SIZE) + 12.0
+    return [Text(x, y, title, SIZE, color=INK), Text(after, y, strip_range(strip), SIZE)]
