@@ -40,8 +40,9 @@ class Case:
     level: str
     work: str
 
-    def worker(self, options: Options) -> Worker:
-        arguments = {"T": self.T, "level": self.level, "work": self.work}
+    def worker(self, folder: str, options: Options) -> Worker:
+        path = Path(folder, f"{self.work}{self.T}.svg")
+        arguments = {"T": self.T, "level": self.level, "work": self.work, "path": str(path)}
         return Worker("benchmarks.parts.picture:Drawer", arguments, options.threads)
 
 
@@ -59,14 +60,13 @@ LIMITS: dict[Case, tuple[str, float]] = {
 class Drawer:
     """One graph in a process of its own, and one way to draw it again and again."""
 
-    def __init__(self, T: int, level: str, work: str) -> None:
+    def __init__(self, T: int, level: str, work: str, path: str) -> None:
         from benchmarks.peers.pictures_tensorgrad import record
         from tensorgrad.viz.render import render
 
         self.render = render
         self.level = level
-        self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name, "picture.svg")
+        self.path = Path(path)
         self.work: Callable[[], Any] = getattr(self, work)
         self.network = record(3, H, V)
         self.source = self.dot()
@@ -134,7 +134,7 @@ def run(options: Options) -> Outcome:
 
 def time_cases(options: Options, outcome: Outcome) -> None:
     """The cases that have limits."""
-    timings, sizes = measured(list(LIMITS), options)
+    timings, sizes = measured(list(LIMITS), options, min(options.rounds, MOST_ROUNDS))
     rows = []
     for case, (what, limit) in LIMITS.items():
         timing, size = timings[case], sizes[case]
@@ -157,17 +157,17 @@ def time_cases(options: Options, outcome: Outcome) -> None:
 def fit(options: Options, outcome: Outcome) -> None:
     """Seconds and bytes over the number of boxes: a straight line, and what one box costs at each length."""
     cases = {form: [Case(T, "op", form) for T in FIT_LENGTHS] for form in ("dot", "svg")}
-    timings, sizes = measured([case for some in cases.values() for case in some], options)
+    timings, sizes = measured([case for some in cases.values() for case in some], options, options.rounds)
     rows = []
     for form, some in cases.items():
         nodes = np.array([sizes[case]["nodes"] for case in some])
-        for unit, scale, costs in (
-            ("µs", 1e6, np.array([timings[case].seconds for case in some])),
-            ("bytes", 1.0, np.array([float(sizes[case][form]) for case in some])),
-        ):
+        bytes_ = np.array([float(sizes[case][form]) for case in some])
+        seconds = np.array([timings[case].seconds for case in some])
+        # Round by round over the longest: what slows a whole round cancels out.
+        relative = np.array([timings[case].ratio_to(timings[some[-1]]) for case in some])
+        for unit, costs, compared in (("µs", 1e6 * seconds, relative), ("bytes", bytes_, bytes_)):
             slope, start = np.polyfit(nodes, costs, 1)
-            each = costs / nodes
-            ratio = float(each.max() / each.min())
+            ratio = float((compared / nodes).max() / (compared / nodes).min())
             what = f"{form.upper()}, {unit} per box"
             outcome.targets.append(Target(f"{what}, largest over smallest", RATIO_LIMIT, ratio))
             outcome.figures[what] = {
@@ -177,23 +177,21 @@ def fit(options: Options, outcome: Outcome) -> None:
                 "start": float(start),
                 "ratio": ratio,
             }
-            rows.append(
-                [what, *(f"{scale * one:,.1f}" for one in each), f"{scale * slope:,.1f}", f"{ratio:.2f}"]
-            )
+            rows.append([what, *(f"{one:,.1f}" for one in costs / nodes), f"{slope:,.1f}", f"{ratio:.2f}"])
     header = ["op level", *(f"T={T}" for T in FIT_LENGTHS), "slope of the line", "largest / smallest"]
     print(table("Cost by length, every timestep drawn", header, rows))
 
 
 def measured(
-    cases: list[Case], options: Options
+    cases: list[Case], options: Options, rounds: int
 ) -> tuple[Mapping[Case, Timing], Mapping[Case, dict[str, int]]]:
     """Time some cases in turns, and ask for the sizes of what they draw."""
     with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         workers = {}
         for case in cases:
             progress(f"picture: recording T={case.T:,}")
-            workers[case] = stack.enter_context(case.worker(options))
-        rounds = min(options.rounds, MOST_ROUNDS)
+            workers[case] = stack.enter_context(case.worker(folder, options))
         timings = interleave(
             workers,
             dict.fromkeys(cases, 1),

@@ -153,7 +153,7 @@ def shares(node: Node, g: np.ndarray) -> Iterator[tuple[int, Any]]:
     op, args = node.op, node.args
     if op is None or op.expand is not None:
         return
-    joint = op.vjps(g, node._value, *args, **node.params) if op.joint else None
+    joint: Any = op.vjps(g, node._value, *args, **node.params) if op.joint else None
     for argnum in node.live:
         if op.joint:
             share = joint[argnum]

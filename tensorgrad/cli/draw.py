@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -106,26 +108,28 @@ def draw(
     print(f"{path}: {problem.T:,} timestep{'s' if problem.T > 1 else ''}, {count:,} values")
 
 
-def drawn_steps(text: str) -> str | list[int] | None:
+def drawn_steps(text: str) -> str | Iterator[int] | None:
     """The timesteps that an option names, as `viz.draw` takes them.
 
     Raises:
         UserError: neither timesteps nor "all".
 
     Example:
-        >>> drawn_steps("3,10:13")
+        >>> list(drawn_steps("3,10:13"))
         [3, 10, 11, 12]
     """
     if text in ("", "all"):
         return text or None
-    found: list[int] = []
+    found: list[range] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,9})\s*(?::\s*([0-9]{1,9})\s*)?", part)
-        if not match:
+        first = int(match[1]) if match else 0
+        last = int(match[2]) if match and match[2] else first + 1
+        if not match or last <= first:
             raise UserError(f"--show takes timesteps, such as 10:20,50, or all, not {text!r}")
-        first = int(match[1])
-        found += range(first, int(match[2]) if match[2] else first + 1)
-    return found
+        found.append(range(first, last))
+    # One by one: a slip of the finger may name millions.
+    return chain.from_iterable(found)
 
 
 class Problem(NamedTuple):

@@ -72,6 +72,7 @@ class _Writer:
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
+        self.blocks = {box.frame for box in picture.model.boxes if box.kind == "block"}
         self.numbers = Numbers()
         self.statements: dict[str, list[str]] = defaultdict(list)
 
@@ -137,7 +138,7 @@ class _Writer:
         begin, down = TITLE_AT
         middle = x + begin + text_width(title, TITLE.size, TITLE.bold) / 2, y + down - 0.36 * TITLE.size
         corner, other = (x, y + outline.height), (x + outline.width, y)
-        style = "rounded,filled" if outline.frame.last is None else "rounded,filled,dashed"
+        style = "rounded,filled,dashed" if outline.frame.id in self.blocks else "rounded,filled"
         return (
             f'\tsubgraph "cluster_{outline.frame.id}" {{ graph [bb="{self.at(corner)},{self.at(other)}", '
             f'style="{style}", fillcolor="{FRAME.fill}", color="{FRAME.line}", '

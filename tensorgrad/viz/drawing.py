@@ -61,8 +61,9 @@ def draw(
             state is followed through time.
         params: a Module or any tree of Tensors; its paths name the leaves that were given no name.
         level: "op" for every operation, "cell" for one box a timestep, "rolled" for one timestep with a loop.
-        steps: timesteps to draw besides the first and the last, such as range(100, 110), or "all"; at the
-            cell level those to draw operation by operation, where "all" draws every one as a box.
+        steps: timesteps to draw besides the first and the last, such as range(100, 110), or "all". At the
+            cell level those named are drawn operation by operation, and "all" draws every one as a box; at
+            the rolled level naming any opens the one timestep.
         values: write into each box the range and the mean of its values.
         grads: write into each box the norm of the gradient of `output` with respect to it.
         backward: draw the gradient that flows back along every line, in width and colour, and how it
@@ -74,8 +75,8 @@ def draw(
         A `Drawing`, which shows itself in a notebook.
 
     Raises:
-        GraphError: there is nothing to draw, or more than anyone could read; a timestep that is not there; an
-            unknown level or direction; something else than a report.
+        GraphError: there is nothing to draw, or more than anyone could read; a report of another graph.
+        UserError: a timestep that is not there, an unknown level or direction, something else than a report.
 
     Example:
         >>> import tensorgrad as tg
@@ -86,14 +87,16 @@ def draw(
         True
     """
     if level not in get_args(Level):
-        raise GraphError(f"draw: level is one of {', '.join(get_args(Level))}, not {level!r}")
+        raise UserError(f"draw: level is one of {', '.join(get_args(Level))}, not {level!r}")
     if rankdir not in _DIRECTIONS:
-        raise GraphError(f"draw: rankdir is one of {', '.join(_DIRECTIONS)}, not {rankdir!r}")
+        raise UserError(f"draw: rankdir is one of {', '.join(_DIRECTIONS)}, not {rankdir!r}")
     if compare is not None and not isinstance(compare, Report):
-        raise GraphError(f"draw: compare= takes what bptt.compare returned, not a {type(compare).__name__}")
+        raise UserError(f"draw: compare= takes what bptt.compare returned, not {type(compare).__name__}")
     shown = Shown(values, grads, backward, compare, rankdir == "TB")
     with collector_paused():
         whole = build(output, unrolled, params)
+        if compare is not None and not set(compare.numbers.values()) <= {box.number for box in whole.boxes}:
+            raise GraphError("draw: compare= is a report of another graph than the one drawn")
         wanted = levels.chosen_steps(whole, steps)
         drawing = Drawing(output, unrolled, whole, level, wanted, shown)
         _check_size(drawing.model, level)
@@ -267,6 +270,7 @@ class Drawing:
             title=title,
             thumbs=thumbnails(self._output, models.values()),
             level=self.level,
+            view="compare" if compare is not None else "backward" if self._shown.backward else "forward",
         )
 
     def _for_page(self, level: Level) -> Model:
@@ -280,7 +284,8 @@ class Drawing:
 
     def _model(self, level: Level, steps: frozenset[int] | None) -> Model:
         if level == "rolled":
-            return levels.rolled(self.whole)
+            # As textbooks draw it, with one box for the cell, unless its operations were asked for.
+            return levels.rolled(levels.cells(self.whole) if not steps else self.whole)
         fewer = self.whole if steps is None else levels.elided(self.whole, steps)
         return fewer if level == "op" else levels.cells(fewer, steps or ())
 

@@ -92,15 +92,17 @@ def flows(
         >>> flows(arrows, {"y": y}, cotangents(y, [x, y]), [(0, 1)])
         {(0,): 3.0, (1,): 3.0, (0, 1): 6.0}
     """
-    groups_of: dict[int, list[Group]] = defaultdict(list)
-    for group in groups:
-        for number in group if len(group) > 1 else ():
-            groups_of[number].append(group)
+    # By position: a group of thousands of arrows takes its time to be hashed, and would be for each of them.
+    several = [group for group in groups if len(group) > 1]
+    groups_of: dict[int, list[int]] = defaultdict(list)
+    for k, group in enumerate(several, len(arrows)):
+        for number in group:
+            groups_of[number].append(k)
     operands: dict[int, dict[int, int]] = defaultdict(dict)
     for number, arrow in enumerate(arrows):
         operands[heads[arrow.head].index][arrow.argnum] = number
     norms = _Norms()
-    totals: dict[tuple[Group, int], Total] = {}
+    totals: dict[tuple[int, int], Total] = {}
     nodes = {node.index: node for node in heads.values()}
     with configure(recording=False, anomaly=False), collector_paused(), np.errstate(all="ignore"):
         for index, numbers in operands.items():
@@ -110,16 +112,17 @@ def flows(
             for argnum, share in shares(node, found[index]):
                 if argnum not in numbers:
                     continue
-                norms.add((numbers[argnum],), _compact(node, share))
-                for group in groups_of.get(numbers[argnum], ()):
-                    key = group, node.operands[argnum].index
+                norms.add(numbers[argnum], _compact(node, share))
+                for k in groups_of.get(numbers[argnum], ()):
+                    key = k, node.operands[argnum].index
                     if key in totals:
                         totals[key].add(share)
                     else:
                         totals[key] = Total(share)
-        for (group, operand), total in totals.items():
-            norms.add(group, total.dense(), operand)
-    return norms.taken()
+        for (k, operand), total in totals.items():
+            norms.add(k, total.dense(), operand)
+    first = len(arrows)
+    return {(k,) if k < first else several[k - first]: norm for k, norm in norms.taken().items()}
 
 
 def _compact(node: Node, share: Any) -> Any:
@@ -143,17 +146,17 @@ class _Norms:
     def __init__(self) -> None:
         self._waiting: dict[Any, np.ndarray] = {}
         self._size = 0
-        # By group and part; a part is the number of an operand, and the factor of a product.
+        # By key and part; a part is the number of an operand, and the factor of a product.
         self._norms: dict[Any, float] = {}
 
-    def add(self, group: Group, share: Any, part: int = 0) -> None:
-        """Take note of what flows along a group of arrows to one operand."""
+    def add(self, key: int, share: Any, part: int = 0) -> None:
+        """Take note of what flows along one or several arrows to one operand."""
         if isinstance(share, Product) and len(share.right) == 1:
             # The outer product of two vectors, of which there is one for every timestep and weight.
-            self._wait((group, part, "left"), share.left)
-            self._wait((group, part, "right"), share.right)
+            self._wait((key, part, "left"), share.left)
+            self._wait((key, part, "right"), share.right)
         else:
-            self._wait((group, part), share.dense() if isinstance(share, Deferred) else np.asarray(share))
+            self._wait((key, part), share.dense() if isinstance(share, Deferred) else np.asarray(share))
 
     def _wait(self, key: Any, array: np.ndarray) -> None:
         self._waiting[key] = array
@@ -166,11 +169,11 @@ class _Norms:
         self._waiting = {}
         self._size = 0
 
-    def taken(self) -> dict[Group, float]:
-        """The norm of all that flows along each group."""
+    def taken(self) -> dict[int, float]:
+        """The norm of all that was added under each key."""
         self._take()
-        parts: dict[Group, dict[int, float]] = defaultdict(dict)
-        for (group, part, *_), norm in self._norms.items():
-            parts[group][part] = parts[group].get(part, 1.0) * norm
-        several = {group: np.array(list(norms.values())) for group, norms in parts.items() if len(norms) > 1}
-        return {group: next(iter(norms.values())) for group, norms in parts.items()} | norms_of(several)
+        parts: dict[int, dict[int, float]] = defaultdict(dict)
+        for (key, part, *_), norm in self._norms.items():
+            parts[key][part] = parts[key].get(part, 1.0) * norm
+        several = {key: np.array(list(norms.values())) for key, norms in parts.items() if len(norms) > 1}
+        return {key: next(iter(norms.values())) for key, norms in parts.items()} | norms_of(several)

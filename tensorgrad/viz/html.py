@@ -28,12 +28,13 @@ from tensorgrad.viz.model import Box, Frame
 from tensorgrad.viz.paint import covered
 from tensorgrad.viz.palette import DARK, FAINT, FRAME, HUES, INK, KINDS, PAPER, WIRES
 from tensorgrad.viz.picture import Line, Picture, Wire
-from tensorgrad.viz.text import STYLES, TITLE, TITLE_AT, baselines
+from tensorgrad.viz.text import STYLES, TITLE, TITLE_AT, baselines, shown
 from tensorgrad.viz.thumbs import BINS, Thumb, Thumbs
 
 __all__ = ["to_html"]
 
 Level = Literal["op", "cell", "rolled"]
+View = Literal["forward", "backward", "compare"]
 
 # In the order in which they build on one another; each is a chapter of one script.
 _CHAPTERS = (
@@ -55,6 +56,7 @@ def to_html(
     title: str,
     thumbs: Thumbs,
     level: Level,
+    view: View = "forward",
 ) -> str:
     """The text of a page that shows a graph.
 
@@ -64,6 +66,7 @@ def to_html(
         title: of the page, any text.
         thumbs: small pictures of values and gradients, shown where `measures` has their numbers.
         level: which picture the page begins with.
+        view: what it shows first; "compare" at the first tensor that differs.
 
     Example:
         >>> import tensorgrad as tg
@@ -76,18 +79,19 @@ def to_html(
     """
     style, script = _style(), _script()
     return Template(_part("page.html")).substitute(
-        title=escape(title),
+        # What is left of a file name that is no UTF-8 could not be written either.
+        title=escape(shown(title)),
         style=style,
         style_hash=_hash(style),
         script=script,
         script_hash=_hash(script),
-        data=_json(_Data(pictures, measures, thumbs).all(title, level)),
+        data=_json(_Data(pictures, measures, thumbs).all(title, level, view)),
     )
 
 
 # --- what does not depend on the graph -------------------------------------------------------------------
 def _part(name: str) -> str:
-    return files("tensorgrad.viz").joinpath("page", name).read_text(encoding="utf-8")
+    return (files("tensorgrad.viz") / "page" / name).read_text(encoding="utf-8")
 
 
 @cache
@@ -148,7 +152,7 @@ class _Data:
         self.frame_numbers = {"": -1, **{name: i for i, name in enumerate(self.frames)}}
         self.box_numbers = {"": -1, **{name: i for i, name in enumerate(self.boxes)}}
 
-    def all(self, title: str, level: str) -> dict[str, Any]:
+    def all(self, title: str, level: str, view: str) -> dict[str, Any]:
         measures = self.measures
         errors = self.errors()
         strips = [
@@ -163,6 +167,7 @@ class _Data:
         data = {
             "title": title,
             "level": level,
+            "view": view,
             "frames": self.all_frames(),
             "tensors": self.tensors(),
             "values": self.numbers(measures.values),
@@ -246,12 +251,24 @@ class _Data:
                     for side in ("x", "y", "width", "height")
                 },
             },
-            "times": [(t, _length(begin), _length(end)) for t, begin, end in picture.times],
+            "columns": _columns(picture),
             "wires": wires,
             "sizes": sizes.rows,
             "lines": lines.rows,
             "courses": courses.rows,
+            "first": self.first(picture, numbers),
         }
+
+    def first(self, picture: Picture, numbers: Mapping[str, int]) -> int | None:
+        """The box of a picture that shows where a comparison first differs: its own, or a cell or block."""
+        first = self.measures.first
+        if first is None:
+            return None
+        return (
+            numbers.get(first)
+            if first in numbers
+            else numbers.get(next(iter(covered(picture.model, [first])), ""))
+        )
 
     def flow(self, wire: Wire) -> float | None:
         """The norm of what flows back along a wire; None where nothing does."""
@@ -326,11 +343,8 @@ class _Data:
             },
             "scales": {kind: _scale(kind, found, measures.tolerance) for kind, found in norms.items()},
             "styles": {
-                **{
-                    name: {**style._asdict(), "rise": baselines([Line(name, "")], 0.0, style.height)[0]}
-                    for name, style in STYLES.items()
-                },
-                "title": {"size": TITLE.size, "at": TITLE_AT},
+                **{name: {**style._asdict(), "rise": _rise(name)} for name, style in STYLES.items()},
+                "title": {"size": TITLE.size, "height": TITLE.height, "at": TITLE_AT},
             },
             "pens": {
                 "kinds": {
@@ -353,6 +367,18 @@ class _Table(dict[Any, int]):
         number = self[thing] = len(self.rows)
         self.rows.append(thing)
         return number
+
+
+def _columns(picture: Picture) -> list[list[float]]:
+    """The columns of the time axis: first timestep, last one, from where, to where."""
+    found: list[list[float]] = []
+    for t, *ends in picture.times:
+        place = [_length(end) for end in ends]
+        if found and found[-1][2:] == place:
+            found[-1][1] = t
+        else:
+            found.append([t, t, *place])
+    return found
 
 
 def _length(x: float) -> float:
@@ -391,12 +417,18 @@ def _norm(numbers: Numbers | None) -> float | None:
     return math.nan if numbers.nan else math.inf if numbers.inf else numbers.norm
 
 
+def _rise(style: str) -> float:
+    """From the upper edge of a line of a box down to its baseline."""
+    line = Line(style, "")  # type: ignore[arg-type]
+    return baselines([line], 0.0, STYLES[style].height)[0]
+
+
 def _scale(kind: str, norms: list[float | None], tolerance: float) -> dict[str, Any]:
     """The ends of a scale, the ticks of its legend, and what there is that stands outside of it."""
     if kind == "share":
         return {"low": 0, "high": 1, "linear": True, "cut": False, "ticks": [(0, "0"), (1, "1")], "seen": []}
     numbers = [x for x in norms if x is not None]
-    seen = sorted({kind_of(x) for x in norms} - {"number"})
+    seen: list[str] = sorted({kind_of(x) for x in norms} - {"number"})
     limit = {}
     if kind == "error":
         seen = [*(name for name in seen if name != "zero"), "agrees"]

@@ -5,14 +5,14 @@ All three take a drawing model and return another, so that what is laid out and 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from tensorgrad.errors import GraphError
+from tensorgrad.errors import UserError
 from tensorgrad.viz.model import Arrow, Box, Frame, Model
 
 __all__ = ["cells", "chosen_steps", "elided", "rolled", "sequences"]
@@ -48,7 +48,7 @@ def chosen_steps(model: Model, steps: str | Iterable[int] | None) -> frozenset[i
     """The timesteps that were asked for by name; None for all of them.
 
     Raises:
-        GraphError: a timestep that the graph does not have, or something that is no timestep.
+        UserError: a timestep that the graph does not have, or something that is no timestep.
 
     Example:
         >>> chosen_steps(Model((), (), (Frame("t0", "t=0", "", 0),)), [0])
@@ -57,25 +57,24 @@ def chosen_steps(model: Model, steps: str | Iterable[int] | None) -> frozenset[i
     if isinstance(steps, str):
         if steps == "all":
             return None
-        raise GraphError(f'draw: steps= takes timesteps, such as range(10, 20), or "all", not {steps!r}')
-    if steps is None:
-        return frozenset()
-    try:
-        wanted = frozenset(steps)
-    except TypeError:
-        raise GraphError(
-            f"draw: steps= takes several timesteps, such as [{steps}] or range(10, 20), not {steps!r}"
-        ) from None
-    there = sorted({frame.step or 0 for frames in sequences(model).values() for frame in frames})
-    for step in sorted(wanted - set(there), key=str):
+        raise UserError(f'draw: steps= takes timesteps, such as range(10, 20), or "all", not {steps!r}')
+    if not isinstance(steps, Iterable | None) or isinstance(steps, bytes):
+        raise UserError(f"draw: steps= takes several timesteps, such as [3] or range(10, 20), not {steps!r}")
+    there = {frame.step for frames in sequences(model).values() for frame in frames}
+    wanted = set()
+    # The first that is wrong ends it: there may be any number of them.
+    for step in () if steps is None else steps:
         if isinstance(step, bool) or not hasattr(step, "__index__"):
-            raise GraphError(f"draw: a timestep in steps= is a whole number from 0 up, not {step!r}")
+            raise UserError(f"draw: a timestep in steps= is a whole number from 0 up, not {step!r}")
         if not there:
-            raise GraphError(
+            raise UserError(
                 f"draw: there is no timestep {step}: nothing in this graph was made in a scope such as t=0"
             )
-        raise GraphError(f"draw: there is no timestep {step}: the graph has t={there[0]} to t={there[-1]}")
-    return wanted
+        if step not in there:
+            first, last = (f"t={end(step or 0 for step in there)}" for end in (min, max))
+            raise UserError(f"draw: there is no timestep {step}: the graph has {first} to {last}")
+        wanted.add(int(step))
+    return frozenset(wanted)
 
 
 def elided(model: Model, wanted: Collection[int]) -> Model:
@@ -101,6 +100,7 @@ def elided(model: Model, wanted: Collection[int]) -> Model:
                 blocks.update((each.id, block) for each in gap)
     if not blocks:
         return model
+    counts = Counter(block.id for block in blocks.values())
     home, _ = _outermost(model, blocks)
     boxes: list[Box] = []
     moved: dict[str, str] = {}
@@ -113,8 +113,8 @@ def elided(model: Model, wanted: Collection[int]) -> Model:
         moved[box.id] = f"{block.id}.block"
         if block.id not in begun:
             begun.add(block.id)
-            count = sum(each is block for each in blocks.values())
-            span = f"t = {block.step} to {block.last}"
+            count = counts[block.id]
+            span = block.title.replace("=", " = ").replace(_DOTS, "to")
             boxes.append(Box(moved[box.id], "block", f"{count:,} timesteps", span, "", "", block.id, "block"))
     kept = dict.fromkeys(blocks.get(home.get(frame.id, ""), frame) for frame in model.frames)
     roles = {box.id: box.role for box in model.boxes}
@@ -125,7 +125,15 @@ def _block(gap: list[Frame]) -> Frame:
     first, last = gap[0], gap[-1]
     own = first.id.rpartition(".")[2] + "_" + last.id.rpartition(".")[2]
     name = f"{first.parent}.{own}" if first.parent else own
-    return Frame(name, f"t={first.step} {_DOTS} {last.step}", first.parent, first.step, last.step)
+    return _standing_for(replace(first, id=name), gap)
+
+
+def _standing_for(one: Frame, frames: list[Frame]) -> Frame:
+    """A frame that stands for several timesteps."""
+    first, last = frames[0].step or 0, frames[-1].step or 0
+    # As many as there are: numbers may be left out, and then those in between are none of its own.
+    title = f"t={first} {_DOTS} {last}" if len(frames) > 1 else one.title
+    return replace(one, title=title, step=first, last=first + len(frames) - 1)
 
 
 def cells(model: Model, opened: Collection[int] = ()) -> Model:
@@ -249,8 +257,7 @@ def rolled(model: Model) -> Model:
     stands_for: dict[str, str] = {}
     for frames in sequences(model).values():
         one = frames[len(frames) // 2]
-        title = f"t={frames[0].step} {_DOTS} {frames[-1].step}" if len(frames) > 1 else one.title
-        shown[one.id] = replace(one, title=title)
+        shown[one.id] = _standing_for(one, frames)
         counts[one.id] = len(frames)
         stands_for.update((frame.id, one.id) for frame in frames)
     home, _ = _outermost(model, stands_for)
@@ -262,14 +269,17 @@ def rolled(model: Model) -> Model:
         if box.id not in kept
     }
     steps = {frame.id: frame.step or 0 for frame in model.frames}
-    arrows: dict[tuple[str, str, int], Arrow] = {}
+    arrows: dict[tuple[str, str, int, str], Arrow] = {}
     # What touches the timestep shown comes first: the numbers at a line are its own.
     for arrow in sorted(model.arrows, key=lambda arrow: (arrow.tail in moved) + (arrow.head in moved)):
         tail, head = moved.get(arrow.tail, arrow.tail), moved.get(arrow.head, arrow.head)
+        before, after = timestep[arrow.tail], timestep[arrow.head]
+        if before and before == after and (arrow.tail in moved or arrow.head in moved):
+            # What another timestep does within may differ from what this one does.
+            continue
         # Outside, thousands of operands may have become one: the losses of all timesteps, stacked.
-        key = tail, head, arrow.argnum if timestep[arrow.head] else -1
+        key = tail, head, arrow.argnum if timestep[arrow.head] else -1, arrow.role
         if tail in kept and head in kept and key not in arrows:
-            before, after = timestep[arrow.tail], timestep[arrow.head]
             label = ""
             if before != after and timestep[tail] == timestep[head]:
                 skipped = abs(steps[after] - steps[before])

@@ -98,8 +98,12 @@ def time_axis(picture: Picture, frame: str, T: int) -> list[Segment]:
             begin, size = (outline.y, outline.height) if picture.vertical else (outline.x, outline.width)
             segments.append(Segment(first, last + 1, begin, begin + size))
     segments.sort()
-    if [t for s in segments for t in range(s.start, s.stop)] == list(range(T)):
-        return segments
+    if [t for s in segments for t in range(s.start, s.stop)][:T] == list(range(T)):
+        # There may be more columns than timesteps: two runs of different lengths share them.
+        *before, (start, stop, begin, end) = (s for s in segments if s.start < T)
+        end = begin + (min(stop, T) - start) / (stop - start) * (end - begin)
+        if before or end - begin >= min(_LEAST_AXIS, 6.0 * T):
+            return [*before, Segment(start, min(stop, T), begin, end)]
     begin = min((s.begin for s in segments), default=0.0)
     whole = max((s.end for s in segments), default=0.0) - begin
     return [Segment(0, T, begin, begin + max(whole, min(_LEAST_AXIS, 6.0 * T)))]

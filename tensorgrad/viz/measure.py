@@ -3,25 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tensorgrad import tree
 from tensorgrad.bptt.codes import CATALOGUE
-from tensorgrad.errors import GraphError
+from tensorgrad.errors import GraphError, TensorgradError
 from tensorgrad.graph import Node
+from tensorgrad.tensor import Tensor
 from tensorgrad.viz.digest import numbers_of
 from tensorgrad.viz.flows import Group, cotangents, flows, total_of
-from tensorgrad.viz.levels import sequences
 from tensorgrad.viz.measures import Measures, Strip
 from tensorgrad.viz.model import Box, Model, computed_from
-from tensorgrad.viz.over_time import OverTime, Walked, frame_of, over_time, weights_of
+from tensorgrad.viz.over_time import OverTime, Walked, over_time, run_around, weights_of
 
 if TYPE_CHECKING:
     from tensorgrad.bptt.report import Report
 
-__all__ = ["gradients_of", "measure", "nodes_of", "values_of"]
+__all__ = ["Walk", "gradients_of", "measure", "nodes_of", "values_of", "walk"]
+
+
+class Walk(NamedTuple):
+    """What a graph consists of, and the gradients of one backward walk through it.
+
+    Attributes:
+        nodes: by creation number.
+        total: the number whose gradients they are; None where they could not be computed.
+        found: the gradients by creation number.
+        notes: why there are none; empty where there are.
+    """
+
+    nodes: Mapping[int, Node]
+    total: Tensor | None
+    found: Mapping[int, np.ndarray]
+    notes: tuple[str, ...] = ()
+
+
+def walk(output: Any) -> Walk:
+    """Go back through a graph once, for all that shows its gradients; hooks are called once.
+
+    Where that is not possible, as among complex numbers or where a hook raises, there is the graph alone.
+
+    Args:
+        output: a Tensor, or a tree of Tensors.
+
+    Example:
+        >>> import tensorgrad as tg
+        >>> x = tg.tensor(3.0, requires_grad=True)
+        >>> walk(x * x).found[x.index].item()
+        6.0
+    """
+    nodes = nodes_of(output)
+    try:
+        return _walk(output, nodes)
+    except TensorgradError as error:
+        return Walk(nodes, None, {}, (f"Without gradients: {error}.",))
+    except Exception as error:
+        # A user's hook may raise anything, and a drawing without gradients still shows the graph.
+        if not any(node.hooks for node in nodes.values()):
+            raise
+        return Walk(nodes, None, {}, (f"Without gradients: {type(error).__name__} in a hook: {error}.",))
+
+
+def _walk(output: Any, nodes: Mapping[int, Node]) -> Walk:
+    total = total_of(output)
+    return Walk(nodes, total, cotangents(total, nodes.values()))
 
 
 def measure(
@@ -35,6 +82,8 @@ def measure(
     compare: Report | None = None,
     groups: Iterable[Group] = (),
     boxes: Iterable[Box] = (),
+    every: bool = False,
+    walked: Walk | None = None,
 ) -> Measures:
     """Measure a graph for its drawing.
 
@@ -52,6 +101,8 @@ def measure(
         compare: what `bptt.compare` returned for this graph.
         groups: numbers of arrows that a less detailed drawing shows as one.
         boxes: those of less detailed drawings, of which each is measured as its last result.
+        every: whether each weight that timesteps share has a strip, however many there are.
+        walked: of `walk(output)`, to use its gradients; what it lacks is left out.
 
     Raises:
         GraphError: a report of another graph than the one drawn.
@@ -65,26 +116,32 @@ def measure(
         >>> found.grads["x"].norm, x.grad
         (10.0, None)
     """
-    nodes = nodes_of(output)
-    every = [*model.boxes, *boxes]
+    nodes = nodes_of(output) if walked is None else walked.nodes
+    shown = [*model.boxes, *boxes]
     notes: list[str] = []
     parts: dict[str, Any] = {}
     if values:
-        parts["values"] = numbers_of(values_of(every, nodes) | _constants(model, nodes))
+        parts["values"] = numbers_of(values_of(shown, nodes) | _constants(model, nodes))
     strips: tuple[Strip, ...] = ()
     if grads or backward:
-        total = total_of(output)
-        found = cotangents(total, nodes.values())
-        parts["grads"] = numbers_of(gradients_of(every, found))
-        if total.index not in nodes:
+        _, total, found, why = walked or _walk(output, nodes)
+        notes += why
+        parts["grads"] = numbers_of(gradients_of(shown, found))
+        if total is not None and total.index not in nodes:
             notes.append("The gradients are those of the sum of all numbers in the output.")
-        if backward:
+        if backward and total is not None:
             heads = {box.id: nodes[box.number] for box in model.boxes if box.number is not None}
-            weights, others = weights_of(model, nodes, unrolled)
+            weights, others = weights_of(model, nodes, unrolled, every)
             steps = {group for weight in weights for group in weight.steps.values()}
             wanted = set(groups)
             norms = flows(model.arrows, heads, found, wanted | steps)
             parts["flows"] = {key: norm for key, norm in norms.items() if len(key) == 1 or key in wanted}
+            parts["unmeasured"] = _checkpointed(model, heads)
+            if parts["unmeasured"]:
+                notes.append(
+                    "Checkpointed timesteps are not on record: neither their weights nor what flows through "
+                    "them are drawn."
+                )
             through = _through_time(Walked(model, nodes, total, found), unrolled, weights, norms)
             strips, parts["triangle"] = through.strips, through.triangle
             notes += through.notes
@@ -92,7 +149,7 @@ def measure(
                 more = f" and {len(others) - 4} more" if len(others) > 4 else ""
                 notes.append(f"Weights without a strip: {', '.join(others[:4])}{more}.")
     if compare is not None:
-        strips = _error_strips(model, unrolled, compare) + strips
+        strips = _error_strips(model, compare) + strips
         parts |= _compared(model, compare)
     return Measures(strips=strips, notes=tuple(notes), **parts)
 
@@ -110,10 +167,16 @@ def nodes_of(output: Any) -> dict[int, Node]:
 
 
 def values_of(boxes: Iterable[Box], nodes: Mapping[int, Node]) -> dict[str, np.ndarray]:
-    """By box id the value that each box stands for; of one that stands for many, its last result."""
-    return {
-        box.id: nodes[box.number]._value for box in boxes if box.number is not None and box.number in nodes
-    }
+    """By box id the value that each box stands for; of one that stands for many, its last result.
+
+    Leaves have the values that went into the graph: an optimiser may have given them others since.
+    """
+    values = {index: node._value for index, node in nodes.items()}
+    for node in nodes.values():
+        for operand, arg in zip(node.operands, node.args, strict=True):
+            if isinstance(operand, Node) and operand.op is None:
+                values[operand.index] = arg
+    return {box.id: values[box.number] for box in boxes if box.number is not None and box.number in values}
 
 
 def gradients_of(boxes: Iterable[Box], found: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:
@@ -130,6 +193,12 @@ def _constants(model: Model, nodes: Mapping[int, Node]) -> dict[str, np.ndarray]
         if numbers[arrow.tail] is None and head is not None and head in nodes:
             found[arrow.tail] = nodes[head].args[arrow.argnum]
     return found
+
+
+def _checkpointed(model: Model, heads: Mapping[str, Node]) -> frozenset[int]:
+    """The numbers of the arrows into results whose operations are to be made again in a backward."""
+    again = {name for name, node in heads.items() if node.op is not None and node.op.expand is not None}
+    return frozenset(number for number, arrow in enumerate(model.arrows) if arrow.head in again)
 
 
 def _through_time(graph: Walked, unrolled: Any, weights: Any, norms: Mapping[Group, float]) -> OverTime:
@@ -149,7 +218,8 @@ def _compared(model: Model, report: Report) -> dict[str, Any]:
         if number in ids:
             error = float(whole[name] if t is None else report.steps[name][t])
             # NaN, where the right gradient itself is not finite, is as bad as can be.
-            errors[ids[number]] = max(error, errors.get(ids[number], 0.0)) if error == error else error
+            both = error, errors.get(ids[number], 0.0)
+            errors[ids[number]] = max(both, key=lambda x: (x != x, x))
     if not errors:
         raise GraphError(
             "draw: the report in compare= is about another graph; draw the loss that was compared, not one "
@@ -173,13 +243,15 @@ def _words(report: Report) -> tuple[str, ...]:
     return (*words, *report.residue)
 
 
-def _error_strips(model: Model, unrolled: Any, report: Report) -> tuple[Strip, ...]:
-    scope = getattr(unrolled, "scope", "")
-    frame = frame_of(model, scope)
-    there = sequences(model)
+def _error_strips(model: Model, report: Report) -> tuple[Strip, ...]:
+    ids = {box.number: box.id for box in model.boxes if box.number is not None}
     strips = []
     for name, errors in report.steps.items():
-        around = frame if frame in there else next((f for f, s in there.items() if len(s) == len(errors)), "")
+        own = {ids.get(number, "") for (of, _), number in report.numbers.items() if of == name}
+        # Of a weight whose shares were given, it is its users that stand in timesteps.
+        around = run_around(model, own)
+        if around is None:
+            around = run_around(model, {arrow.head for arrow in model.arrows if arrow.tail in own}) or ""
         known = np.ones(len(errors), bool)
         strips.append(Strip(f"relative error of {name}", errors, known, "error", around))
     return tuple(strips)

@@ -81,6 +81,7 @@ class Measures:
         values: by box id.
         grads: of the gradient of the output, by box id.
         flows: the norm of what flows back along an arrow, by its `shares`; of their sum where it has many.
+        unmeasured: the numbers of arrows into what was checkpointed, of which nothing is on record.
         strips: from top to bottom.
         triangle: None where there is nothing to itemise.
         errors: of a comparison, the relative error by box id.
@@ -93,6 +94,7 @@ class Measures:
     values: Mapping[str, Numbers] = field(default_factory=dict)
     grads: Mapping[str, Numbers] = field(default_factory=dict)
     flows: Mapping[tuple[int, ...], float] = field(default_factory=dict)
+    unmeasured: frozenset[int] = frozenset()
     strips: tuple[Strip, ...] = ()
     triangle: Triangle | None = None
     errors: Mapping[str, float] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from tensorgrad import tree
-from tensorgrad.errors import GraphError
+from tensorgrad.errors import GraphError, UserError
 from tensorgrad.graph import Node
 from tensorgrad.op import Op
 
@@ -130,7 +130,8 @@ def build(output: Any, unrolled: Any = None, params: Any = None) -> Model:
         params: a Module or any tree of Tensors; its leaves are called by their paths in it.
 
     Raises:
-        GraphError: `output` holds no Tensor, or none that an operation made; `unrolled` is something else.
+        GraphError: `output` holds no Tensor, or none that an operation made.
+        UserError: `unrolled` is something else.
 
     Example:
         >>> import tensorgrad as tg
@@ -140,7 +141,7 @@ def build(output: Any, unrolled: Any = None, params: Any = None) -> Model:
         [('x', ''), ('multiply', 'multiply(·, 0.5)'), ('h', 'tanh')]
     """
     if unrolled is not None and not hasattr(unrolled, "steps"):
-        raise GraphError(f"draw: unrolled= takes what nn.unroll returned, not a {type(unrolled).__name__}")
+        raise UserError(f"unrolled= takes what nn.unroll returned, not {type(unrolled).__name__}")
     outputs = [leaf for leaf in tree.leaves(output) if isinstance(leaf, Node)]
     if not outputs:
         raise GraphError(
@@ -149,7 +150,8 @@ def build(output: Any, unrolled: Any = None, params: Any = None) -> Model:
     if all(node.op is None for node in outputs):
         raise GraphError(
             f"draw: there is nothing to draw behind the {outputs[0].describe()}: no recorded operation made "
-            "it (was it computed under no_grad, detached, or from tensors without requires_grad=True?)"
+            "it (was it computed under no_grad, detached, by an operation that has no gradient, or from "
+            "tensors without requires_grad=True?)"
         )
     return _Builder(outputs, unrolled, params).run()
 
@@ -244,15 +246,21 @@ class _Builder:
         elif node.index in self.states:
             kind = "state"
         label = self.labels.get(node.index)
-        name = label or node.name or ""
+        name = self.unprefixed(label, node, node.scope) if label else node.name or ""
         # Of several results with one name, what `unroll` has on record under it comes first.
         rank = 0 if label else 1 if name else 2
         array, notes = node._value, _notes(node)
         return _Part(node.scope, kind, name, self.operation(node), array, notes, node.index, rank)
 
+    def unprefixed(self, label: str, node: Node, scope: str) -> str:
+        """A label without the name of its layer, "l0.h", where the frame around says that."""
+        layer, _, own = label.rpartition(".")
+        return own if layer and own == node.name and layer in scope.split("/") else label
+
     def leaf(self, node: Node, scope: str, role: str) -> _Part:
         kind: Kind = "parameter" if node.requires_grad else "input"
-        name = self.labels.get(node.index) or self.paths.get(node.index) or node.name
+        label = self.labels.get(node.index)
+        name = self.unprefixed(label, node, scope) if label else self.paths.get(node.index) or node.name
         rank = 1 if name else _NAMELESS
         return _Part(scope, kind, name or role or kind, "", node._value, _notes(node), node.index, rank)
 

@@ -27,7 +27,7 @@ from tensorgrad.viz.flows import Group
 from tensorgrad.viz.measures import Strip, Triangle
 from tensorgrad.viz.model import Frame, Model
 
-__all__ = ["OverTime", "Walked", "Weight", "over_time", "weights_of"]
+__all__ = ["OverTime", "Walked", "Weight", "over_time", "run_around", "weights_of"]
 
 # How many weights have a strip each; of several layers, how many in all.
 _WEIGHTS = 6
@@ -62,10 +62,12 @@ class Weight(NamedTuple):
     Attributes:
         name: what it is called.
         steps: by timestep the arrows through which the timestep adds to its gradient.
+        frame: the id of the frame around these timesteps; empty for none.
     """
 
     name: str
     steps: dict[int, Group]
+    frame: str = ""
 
 
 class OverTime(NamedTuple):
@@ -105,14 +107,15 @@ def over_time(graph: Walked, roll: Any, weights: Iterable[Weight], norms: Mappin
     reached = {x.index for line in parts.values() for part in line for x in part.after if _flows(x)}
     if reached.isdisjoint(graph.found):
         return OverTime((), None, ("No strips: the output does not depend on the run given as unrolled=.",))
+    if not all(x.size for line in parts.values() for part in line for x in part.after):
+        return OverTime((), None, ("No strips: the batch is empty.",))
     frames = {name: frame_of(graph.model, run.scope) for name, run in runs.items()}
     strips = [
-        _norm_of_gradient(_named(name, part.name), part, graph.found, frames[name])
+        _norm_of_gradient(_named(name, part.name), part, graph.found, runs[name].alive, frames[name])
         for name, line in parts.items()
         for part in line
     ]
-    first = next(iter(frames.values()))
-    strips += [_contribution(weight, len(roll), norms, first) for weight in weights]
+    strips += [_contribution(weight, len(roll), norms) for weight in weights]
     notes: list[str] = []
     hooked = any(node.hooks for node in graph.nodes.values())
     if hooked:
@@ -149,6 +152,29 @@ def frame_of(model: Model, scope: str) -> str:
     return next((f.id for f in model.frames if f.step is None and path(f) == scope), "") if scope else ""
 
 
+def run_around(model: Model, ids: Iterable[str]) -> str | None:
+    """The id of the frame around the timesteps in the first of which one of these boxes stands.
+
+    Empty where nothing is around them, None where no box stands in a timestep.
+
+    Example:
+        >>> from tensorgrad.viz.model import Box
+        >>> frames = Frame("encoder", "encoder", "", None), Frame("encoder.t0", "t=0", "encoder", 0)
+        >>> box = Box("encoder.t0.h", "state", "h", "tanh", "(1, 3)", "float64", "encoder.t0", "h")
+        >>> run_around(Model((box,), (), frames), ["encoder.t0.h"])
+        'encoder'
+    """
+    frames = {frame.id: frame for frame in model.frames}
+    wanted = set(ids)
+    for box in model.boxes:
+        frame = frames.get(box.frame) if box.id in wanted else None
+        while frame is not None:
+            if frame.step is not None:
+                return frame.parent
+            frame = frames.get(frame.parent)
+    return None
+
+
 def _named(layer: str, name: str) -> str:
     return f"{layer}.{name}" if layer else name
 
@@ -166,23 +192,30 @@ def _strip(title: str, T: int, by_step: Mapping[int, float], kind: Any, frame: s
 
 
 # --- from the one walk -----------------------------------------------------------------------------------
-def _norm_of_gradient(name: str, part: Part, found: Mapping[int, np.ndarray], frame: str) -> Strip:
+def _norm_of_gradient(
+    name: str, part: Part, found: Mapping[int, np.ndarray], alive: np.ndarray | None, frame: str
+) -> Strip:
     line = {t: found[x.index] for t, x in enumerate(part.after) if _flows(x) and x.index in found}
-    return _strip(f"norm of dL/d{name}", len(part.after), norms_of(line), "gradient", frame)
+    # Under a mask there are two of one name: what the cell computed, and what is handed on.
+    which = "" if alive is None else ", as handed on"
+    return _strip(f"norm of dL/d{name}{which}", len(part.after), norms_of(line), "gradient", frame)
 
 
-def _contribution(weight: Weight, T: int, norms: Mapping[Group, float], frame: str) -> Strip:
+def _contribution(weight: Weight, T: int, norms: Mapping[Group, float]) -> Strip:
     known = {t: norms[group] for t, group in weight.steps.items() if group in norms}
-    return _strip(f"each step's share in the gradient of {weight.name}", T, known, "gradient", frame)
+    return _strip(f"each step's share in the gradient of {weight.name}", T, known, "gradient", weight.frame)
 
 
-def weights_of(model: Model, nodes: Mapping[int, Node], roll: Any) -> tuple[list[Weight], list[str]]:
+def weights_of(
+    model: Model, nodes: Mapping[int, Node], roll: Any, every: bool = False
+) -> tuple[list[Weight], list[str]]:
     """The weights whose gradient is split by timestep, the recurrent ones first, and the names of the others.
 
     Args:
         model: of every operation.
         nodes: by creation number.
         roll: what `nn.unroll` or the `unroll` of layers returned.
+        every: whether to take all of them, not only as many as a picture has room for.
 
     Example:
         >>> import tensorgrad as tg
@@ -217,13 +250,14 @@ def weights_of(model: Model, nodes: Mapping[int, Node], roll: Any) -> tuple[list
     shared = [name for name, steps in users.items() if len(steps) > 1 or len(roll) == 1]
     order = {name: k for k, name in enumerate(users)}
     shared.sort(key=lambda x: (x not in recurrent, -_ndim(nodes, boxes[x].number), order[x]))
-    most = _WEIGHTS
-    if len(getattr(roll, "layers", ())) > 1:
+    most = len(shared) if every else _WEIGHTS
+    if not every and len(getattr(roll, "layers", ())) > 1:
         most = min(most, max(1, sum(name in recurrent for name in shared)))
-    weights = [
-        Weight(boxes[name].name or name, {t: tuple(numbers) for t, numbers in users[name].items()})
-        for name in shared[:most]
-    ]
+    weights = []
+    for name in shared[:most]:
+        steps = {t: tuple(numbers) for t, numbers in users[name].items()}
+        heads = (model.arrows[n].head for numbers in steps.values() for n in numbers)
+        weights.append(Weight(boxes[name].name or name, steps, run_around(model, heads) or ""))
     return weights, [boxes[name].name or name for name in shared[most:]]
 
 

@@ -23,7 +23,7 @@ from tensorgrad.viz.marks import (
     triangle_marks,
 )
 from tensorgrad.viz.measures import Measures, Numbers, Strip
-from tensorgrad.viz.model import Model
+from tensorgrad.viz.model import Frame, Model
 from tensorgrad.viz.palette import INK
 from tensorgrad.viz.picture import Look, Mark, Picture, Placed, Stroke, Text, Wire
 from tensorgrad.viz.text import shortened, text_width
@@ -40,6 +40,7 @@ _STRIP = 12.0
 _WORDS = 300.0
 _NOTES = 380.0
 _LONGEST_TITLE = 72
+_NOT_COMPARED = "not compared"
 
 
 def paint(picture: Picture, measures: Measures, *, backward: bool = False, compare: bool = False) -> Picture:
@@ -68,7 +69,7 @@ def paint(picture: Picture, measures: Measures, *, backward: bool = False, compa
     """
     if not (backward or compare or measures.grads):
         return picture
-    painter = _Painter(picture, measures, compare)
+    painter = _Painter(picture, measures, compare, backward)
     if compare:
         painter.errors()
     else:
@@ -98,15 +99,16 @@ def notes(box_id: str, measures: Measures, *, values: bool = False, grads: bool 
     Example:
         >>> numbers = Numbers(4, 0, 0, -0.5, 1.0, 0.25, 0.5, 1.2)
         >>> notes("h", Measures({"h": numbers}, {"h": numbers}), values=True, grads=True)
-        ('-0.5 .. 1, mean 0.25', '|grad| 1.2')
+        ('-0.5 .. 1', 'mean 0.25', '|grad| 1.2')
     """
     lines = []
     if values and box_id in measures.values:
         numbers = measures.values[box_id]
         some = numbers.size - numbers.nan - numbers.inf
         if some > 1 and numbers.least < numbers.greatest:
-            ends = f"{short(numbers.least)} .. {short(numbers.greatest)}"
-            lines.append(f"{ends}, mean {short(numbers.mean)}")
+            # A line each, for long ones are shortened, and be it in the middle of a number.
+            lines.append(f"{short(numbers.least)} .. {short(numbers.greatest)}")
+            lines.append(f"mean {short(numbers.mean)}")
         elif some:
             lines.append(short(numbers.least) if some == 1 else f"all {short(numbers.least)}")
         lines += [
@@ -119,12 +121,14 @@ def notes(box_id: str, measures: Measures, *, values: bool = False, grads: bool 
     return tuple(lines)
 
 
-def covered(model: Model, ids: Iterable[str]) -> dict[str, list[str]]:
+def covered(model: Model, ids: Iterable[str], across: bool = False) -> dict[str, list[str]]:
     """By the id of a cell or block of a drawing, which boxes of the whole graph it stands for.
 
     Args:
         model: of a drawing.
         ids: of boxes of the whole graph.
+        across: whether every box in the one timestep of a rolled drawing stands for those of its role in the
+            other timesteps too; a role that is not drawn there counts for the cell.
 
     Example:
         >>> from tensorgrad.viz.model import Box, Frame
@@ -135,23 +139,38 @@ def covered(model: Model, ids: Iterable[str]) -> dict[str, list[str]]:
     """
     frames = {frame.id: frame for frame in model.frames}
     holders: dict[str, str] = {}
+    homes = {alias: one for one in rolled_frames(model) for alias in _aliases(frames[one])} if across else {}
     for box in model.boxes:
         frame = frames.get(box.frame)
         if box.kind == "cell":
             holders[box.frame] = box.id
         elif box.kind == "block" and frame is not None and frame.step is not None:
-            around = f"{frame.parent}." if frame.parent else ""
-            last = frame.step if frame.last is None else frame.last
-            holders.update((f"{around}t{t}", box.id) for t in range(frame.step, last + 1))
+            holders.update((alias, box.id) for alias in _aliases(frame))
     shown = {box.id for box in model.boxes}
     found: dict[str, list[str]] = defaultdict(list)
-    for name in ids if holders else ():
+    for name in ids if holders or homes else ():
         around = "" if name in shown else name.rpartition(".")[0]
-        while around and around not in holders:
+        while around and around not in holders and around not in homes:
             around = around.rpartition(".")[0]
-        if around:
-            found[holders[around]].append(name)
+        home = homes.get(around, around)
+        one = home + name[len(around) :]
+        holder = one if one in shown else holders.get(home)
+        if around and holder is not None:
+            found[holder].append(name)
     return dict(found)
+
+
+def rolled_frames(model: Model) -> list[str]:
+    """The ids of the frames of one timestep that is drawn for all."""
+    blocks = {box.frame for box in model.boxes if box.kind == "block"}
+    return [f.id for f in model.frames if f.last is not None and f.last != f.step and f.id not in blocks]
+
+
+def _aliases(frame: Frame) -> list[str]:
+    """The ids of the frames of all timesteps that one stands for."""
+    around = f"{frame.parent}." if frame.parent else ""
+    first = frame.step or 0
+    return [f"{around}t{t}" for t in range(first, (first if frame.last is None else frame.last) + 1)]
 
 
 def _norm(numbers: Numbers) -> float:
@@ -167,8 +186,8 @@ def _worst(numbers: Iterable[float]) -> float:
 class _Painter:
     """The state of one `paint`."""
 
-    def __init__(self, picture: Picture, measures: Measures, compare: bool) -> None:
-        self.picture, self.measures, self.compare = picture, measures, compare
+    def __init__(self, picture: Picture, measures: Measures, compare: bool, backward: bool) -> None:
+        self.picture, self.measures, self.compare, self.backward = picture, measures, compare, backward
         self.looks: dict[str | int, Look] = dict(picture.looks)
         self.norms = {name: _norm(numbers) for name, numbers in measures.grads.items()}
         self.scales = _scales(measures, self.norms)
@@ -179,39 +198,48 @@ class _Painter:
     # --- boxes and lines ---------------------------------------------------------------------------------
     def gradients(self) -> None:
         """Give each box the colour of its gradient's norm."""
-        for name, norm in self.seen(self.norms).items():
-            text = "reached by no gradient" if norm is None else f"norm of the gradient {short(norm)}"
+        for name, (norm, most) in self.seen(self.norms).items():
+            text = "reached by no gradient" if norm is None else f"norm of the gradient {most}{short(norm)}"
             self.looks[name] = replace(self.filled(norm, self.look(norm)), hint=text)
 
     def errors(self) -> None:
         """Give each box the colour of its error."""
         tolerance = self.scales.tolerance
         first = self.first_box()
-        for name, error in self.seen(self.measures.errors).items():
+        for name, (error, most) in self.seen(self.measures.errors, across=True).items():
             if error is None:
-                look = Look(line=SPECIAL["unknown"].color, pattern="dashed", hint="not compared")
+                look = Look(line=SPECIAL["unknown"].color, pattern="dashed", hint=_NOT_COMPARED)
             elif error <= tolerance:
-                look = Look(AGREES, INK, 1.0, hint=f"agrees, relative error {short(error)}")
+                look = Look(AGREES, INK, 1.0, hint=f"agrees, relative error {most}{short(error)}")
             else:
                 bare = self.filled(error, self.look(error, self.scales.error))
-                look = replace(bare, hint=f"relative error {short(error)}")
+                look = replace(bare, hint=f"relative error {most}{short(error)}")
             if name == first:
                 look = replace(look, line=INK, width=_FIRST, hint=f"{look.hint}, the first to differ")
             self.looks[name] = look
 
-    def seen(self, numbers: Mapping[str, float]) -> dict[str, float | None]:
-        """The number of each box; of a cell or block without one, the worst of those that it stands for."""
-        stands_for = covered(self.picture.model, numbers)
-        found: dict[str, float | None] = {}
+    def seen(self, numbers: Mapping[str, float], across: bool = False) -> dict[str, tuple[float | None, str]]:
+        """The number of each box, and "at most " where it is the worst of several.
+
+        That is so for a cell or block without a number of its own, and across all timesteps for every box in
+        the one that stands for them.
+        """
+        stands_for = covered(self.picture.model, numbers, across)
+        found: dict[str, tuple[float | None, str]] = {}
         for box in self.picture.model.boxes:
-            inner = stands_for.get(box.id, ())
-            found[box.id] = numbers.get(box.id, _worst(numbers[name] for name in inner) if inner else None)
+            inner = [numbers[name] for name in stands_for.get(box.id, ())]
+            if box.id in numbers:
+                inner = [numbers[box.id], *(inner if across else ())]
+            found[box.id] = _worst(inner) if inner else None, "at most " if len(inner) > 1 else ""
         return found
 
     def flows(self) -> tuple[Wire, ...]:
         """The lines turned round, and for each the look of what flows along it."""
         for number, wire in enumerate(self.picture.wires):
             norm = self.flow(wire)
+            if norm is None and not self.measures.unmeasured.isdisjoint(wire.shares):
+                self.looks[number] = Look(hint="inside a checkpoint: not on record")
+                continue
             tail, head = (shortened(self.names.get(name, "")) for name in (wire.tail, wire.head))
             ways = f"{f' from {head}' if head else ''}{f' to {tail}' if tail else ''}"
             text = f"no gradient flows{ways}" if norm is None else f"gradient of norm {short(norm)}{ways}"
@@ -297,7 +325,7 @@ class _Painter:
         first = self.measures.first
         if first is None or any(box.id == first for box in self.picture.model.boxes):
             return first
-        return next(iter(covered(self.picture.model, [first])), None)
+        return next(iter(covered(self.picture.model, [first], across=True)), None)
 
     def strips(self, across: float) -> list[Mark]:
         marks: list[Mark] = []
@@ -336,16 +364,31 @@ class _Painter:
         self.meet()
         legends = self.legends(x, y)
         marks += legends
-        if self.measures.notes:
+        notes = [*self.whose(), *self.measures.notes]
+        if notes:
             x = bottom_of(legends)[0] + 2 * _APART if legends else x
-            marks += text_marks(self.measures.notes, x, y, _NOTES)
+            marks += text_marks(notes, x, y, _NOTES)
         return marks
+
+    def whose(self) -> list[str]:
+        """Of one timestep that is drawn for all, which one the numbers are of."""
+        steps = dict.fromkeys(
+            name.rpartition(".")[2].replace("t", "t=", 1) for name in rolled_frames(self.picture.model)
+        )
+        what = [] if self.compare else ["boxes"]
+        what += ["lines"] if self.backward else []
+        if not steps or not what:
+            return []
+        all_of_them = "; the strips have all" if self.measures.strips else ""
+        return [f"{' and '.join(what).capitalize()} have the numbers of {' and '.join(steps)}{all_of_them}."]
 
     def meet(self) -> None:
         """Take note of what strips and the triangle have that is not on a scale."""
         for strip in self.measures.strips:
             if strip.kind != "share":
-                self.met |= {kind_of(x) for x in strip.values[strip.known].tolist()}
+                # An error within the tolerance agrees, and be it 0.
+                agrees = self.scales.tolerance if strip.kind == "error" else -math.inf
+                self.met |= {kind_of(x) for x in strip.values[strip.known].tolist() if not x <= agrees}
         if self.measures.triangle is not None:
             self.met |= {
                 kind_of(x) for x in self.measures.triangle.norms[self.measures.triangle.known].tolist()
@@ -355,14 +398,18 @@ class _Painter:
         samples: list[tuple[str, Kind | None]]
         samples = [(SPECIAL[kind].words, kind) for kind in SPECIAL if kind in self.met]
         marks: list[Mark] = []
+        # In a comparison only lines, strips and the triangle show gradients.
+        gradients = self.measures.grads and (self.backward or not self.compare)
         if self.compare:
             error: list[tuple[str, Kind | None]]
-            error = [(f"agrees, within {self.scales.tolerance:g}", None), ("not compared", "unknown")]
-            if not self.measures.grads:
+            error = [(f"agrees, within {self.scales.tolerance:g}", None)]
+            if any(look.hint == _NOT_COMPARED for look in self.looks.values()):
+                error.append((_NOT_COMPARED, "unknown"))
+            if not gradients:
                 error, samples = [*error, *samples], []
             marks += legend_marks("relative error", self.scales.error, error, x, y)
             y = bottom_of(marks)[1] + _APART
-        if self.measures.grads:
+        if gradients:
             marks += legend_marks("norm of the gradient", self.scales.gradient, samples, x, y)
         return marks
 

@@ -77,6 +77,7 @@ class _Writer:
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
+        self.blocks = {box.frame for box in picture.model.boxes if box.kind == "block"}
         self.numbers = Numbers()
         self.out: list[str] = []
 
@@ -116,7 +117,7 @@ class _Writer:
     def outline(self, outline: Outline) -> None:
         n, frame = self.numbers, outline.frame
         title = shortened(outline.title)
-        dashes = _DASHES["dashed"] if frame.last is not None else ""
+        dashes = _DASHES["dashed"] if frame.id in self.blocks else ""
         begin, down = TITLE_AT
         self.out.append(
             f'<g id="{frame.id}">{_hint(outline.title)}{self.rectangle(outline)}'

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from tensorgrad.viz.digest import batches
-from tensorgrad.viz.flows import cotangents, total_of
-from tensorgrad.viz.measure import gradients_of, nodes_of, values_of
+from tensorgrad.viz.measure import Walk, gradients_of, values_of, walk
 from tensorgrad.viz.model import Model
 
 __all__ = [
@@ -70,13 +69,14 @@ class Thumbs(NamedTuple):
     grads: dict[str, Thumb]
 
 
-def thumbnails(output: Any, models: Iterable[Model], cells: int = 64) -> Thumbs:
+def thumbnails(output: Any, models: Iterable[Model], cells: int = 64, walked: Walk | None = None) -> Thumbs:
     """Small pictures of all values behind an output and of their gradients.
 
     Args:
         output: a Tensor, or a tree of Tensors.
         models: drawings of it, in whatever detail; a box that stands for many is shown as its last result.
         cells: of each picture at most.
+        walked: of `walk(output)`, where there has been one.
 
     Example:
         >>> import tensorgrad as tg
@@ -87,8 +87,7 @@ def thumbnails(output: Any, models: Iterable[Model], cells: int = 64) -> Thumbs:
         >>> found.values["x"].greatest, found.grads["x"].greatest
         (2.0, 4.0)
     """
-    nodes = nodes_of(output)
-    found = cotangents(total_of(output), nodes.values())
+    nodes, _, found, _ = walked or walk(output)
     boxes = [box for model in models for box in model.boxes]
     return Thumbs(thumbs_of(values_of(boxes, nodes), cells), thumbs_of(gradients_of(boxes, found), cells))
 

@@ -150,9 +150,11 @@ def test_a_text_to_read(capsys: pytest.CaptureFixture[str]) -> None:
 def test_timesteps_of_an_option() -> None:
     assert drawn_steps("") is None
     assert drawn_steps("all") == "all"
-    assert drawn_steps(" 3, 10 : 12") == [3, 10, 11]
-    with pytest.raises(UserError, match="--show takes timesteps"):
-        drawn_steps("-1")
+    assert list(drawn_steps(" 3, 10 : 12")) == [3, 10, 11]
+    assert next(drawn_steps("0:999999999")) == 0
+    for text in ("-1", "3:2", "3:3", ","):
+        with pytest.raises(UserError, match="--show takes timesteps"):
+            drawn_steps(text)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import tensorgrad as tg
-from tensorgrad.viz import draw
 from tensorgrad.viz.html import to_html
 from tensorgrad.viz.measures import Measures
 from tensorgrad.viz.model import build
@@ -51,8 +50,7 @@ def compared(T: int) -> str:
     given = {n: np.stack(tg.grad(case.output, [step[n] for step in case.unrolled.steps])) for n in names}
     given["h"][: T // 2 + 1] *= 1.5
     report = tg.bptt.compare(case.output, given, unrolled=case.unrolled)
-    drawing = draw(case.output, unrolled=case.unrolled, params=case.params, compare=report)
-    return drawing._page("A comparison")
+    return page_of(case, compare=report, title="A comparison")
 
 
 def odd() -> str:
@@ -87,6 +85,15 @@ def plain() -> str:
     return page_of(Case(tg.label(tg.sum(tg.tanh(x) * 0.5), "loss")), title="no timesteps")
 
 
+def scattered() -> str:
+    """Timesteps that begin anywhere and leave many out."""
+    h: Any = tg.tensor([1.0, 2.0], requires_grad=True, name="h0")
+    for t in (5, 7, 10**15):
+        with tg.scope(f"t={t}"):
+            h = tg.label(tg.tanh(h), "h")
+    return page_of(Case(tg.label(tg.sum(h), "loss")), title="scattered")
+
+
 def without_numbers() -> str:
     case = char_rnn(2)
     picture = place(build(case.output, case.unrolled))
@@ -102,13 +109,15 @@ def long() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "rnn": lambda: page_of(char_rnn(12), title="rnn"),
     "short": lambda: page_of(char_rnn(3), title="short"),
+    "gru": lambda: page_of(char_rnn(4, "gru"), title="gru"),
     "one": lambda: page_of(char_rnn(1), title="one"),
     "two ways": lambda: page_of(bidirectional(3), title="two ways"),
-    "lstm": lambda: page_of(char_rnn(70, "lstm"), title="lstm"),
+    "lstm": lambda: page_of(char_rnn(45, "lstm"), title="lstm"),
     "compared": lambda: compared(8),
     "odd": odd,
     "hostile": hostile,
     "plain": plain,
+    "scattered": scattered,
     "bare": without_numbers,
     "long": long,
 }
@@ -147,7 +156,6 @@ class Shelf:
         window.mouse.move(0, 0)
         media(window, media="screen", color_scheme="light")
         window.goto(self.file(name).as_uri())
-        window.wait_for_selector("#stage[data-level]")
         return window
 
     def window(self, clock: bool, options: dict[str, Any]) -> Page:
@@ -192,7 +200,8 @@ def stage(page: Page, what: str) -> str:
 
 
 def settle(page: Page) -> None:
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    """Wait for the next frame, in which the page shows whatever has changed."""
+    page.evaluate("() => new Promise(requestAnimationFrame)")
 
 
 def option(page: Page, name: str) -> Locator:
@@ -233,6 +242,8 @@ def view_of(page: Page) -> list[float]:
 
 def media(page: Page, **features: Any) -> None:
     page.emulate_media(**features)
+    # The page hears of it in one frame and shows it in the next.
+    settle(page)
     settle(page)
 
 

@@ -200,13 +200,34 @@ def test_without_graphviz_the_text_is_kept(drawing: Drawing, tmp_path: Path, suf
         ({"level": "ops"}, r"level is one of op, cell, rolled, not 'ops'"),
         ({"rankdir": "BT"}, r"rankdir is one of LR, TB, not 'BT'"),
         ({"steps": [2]}, r"there is no timestep 2: the graph has t=0 to t=1"),
-        ({"unrolled": 3}, r"takes what nn\.unroll returned, not a int"),
-        ({"compare": "report"}, r"compare= takes what bptt\.compare returned, not a str"),
+        ({"unrolled": 3}, r"takes what nn\.unroll returned, not int"),
+        ({"compare": "report"}, r"compare= takes what bptt\.compare returned, not str"),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(GraphError, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         draw(char_rnn(2).output, **options)
+
+
+def test_a_report_of_another_graph() -> None:
+    one, other = char_rnn(2), char_rnn(2)
+    cell = one.params["cell"]
+    (grad,) = tg.grad(one.output, [cell.weight_hh])
+    report = tg.bptt.compare(one.output, {"weight_hh": grad}, wrt=cell, unrolled=one.unrolled)
+    assert draw(one.output, unrolled=one.unrolled, compare=report).source
+    with pytest.raises(GraphError, match="a report of another graph"):
+        draw(other.output, unrolled=other.unrolled, compare=report)
+
+
+def test_the_rolled_cell_can_be_opened() -> None:
+    case = char_rnn(5)
+    closed, opened = (
+        draw(case.output, unrolled=case.unrolled, level="rolled", steps=steps) for steps in (None, [0])
+    )
+    assert "cell" in {box.kind for box in closed.model.boxes}
+    assert "cell" not in {box.kind for box in opened.model.boxes}
+    assert "× 5" in closed.source
+    assert "× 5" in opened.source
 
 
 @pytest.mark.parametrize(

@@ -41,11 +41,13 @@ def models_of(case: Case) -> dict[str, Model]:
     return {"op": whole, "cell": levels.cells(whole), "rolled": levels.rolled(whole)}
 
 
-def page_of(case: Case, **options: Any) -> str:
-    """All of a graph on a page."""
+def page_of(case: Case, compare: Any = None, **options: Any) -> str:
+    """All of a graph on a page; `compare` is what `bptt.compare` returned."""
     models = models_of(case)
     groups = {a.shares for model in models.values() for a in model.arrows if len(a.shares) > 1}
-    found = measure(models["op"], case.output, case.unrolled, values=True, backward=True, groups=groups)
+    cells = [box for box in models["cell"].boxes if box.kind == "cell"]
+    wanted: dict[str, Any] = {"values": True, "backward": True, "compare": compare}
+    found = measure(models["op"], case.output, case.unrolled, groups=groups, boxes=cells, **wanted)
     options = {
         "title": "a page",
         "level": "op",
@@ -372,7 +374,7 @@ HOSTILE = [
 @pytest.mark.parametrize("name", HOSTILE)
 def test_labels_stay_text(name: str) -> None:
     text = drawn(name, title=name)
-    text.replace("\ud800", "?").encode()
+    assert text.encode()
     elements = Elements(text)
     assert [tag for tag, _ in elements.found].count("script") == 2
     assert not any(tag in ("img", "b") for tag, _ in elements.found)

@@ -10,7 +10,7 @@ import pytest
 
 import tensorgrad as tg
 from tensorgrad import nn
-from tensorgrad.errors import GraphError
+from tensorgrad.errors import UserError
 from tensorgrad.viz.levels import cells, chosen_steps, elided, rolled, sequences
 from tensorgrad.viz.model import Model, build
 
@@ -103,7 +103,7 @@ def test_a_block_in_each_layer() -> None:
     assert blocks == {f"{name}.t5_t14": 1 for name in ("l0", "l0_reverse", "l1", "l1_reverse")}
     # Backwards in time, what comes out of the block enters the timestep before it.
     carried = {(a.tail, a.head) for a in model.arrows if a.carried and "block" in a.tail + a.head}
-    assert {("l1_reverse.t15.l1_reverse_h", "l1_reverse.t5_t14.block")} <= carried
+    assert {("l1_reverse.t15.h", "l1_reverse.t5_t14.block")} <= carried
     assert ("l1_reverse.t5_t14.block", "l1_reverse.t4.linear_2") in carried
 
 
@@ -178,7 +178,7 @@ def test_a_loop_for_what_is_carried() -> None:
     model = rolled(model_of(char_rnn(6, "lstm")))
     loops = {(a.tail, a.head, a.label) for a in model.arrows if a.carried}
     assert loops == {("t3.h", "t3.a", "× 6"), ("t3.c", "t3.multiply", "× 6")}
-    assert [(frame.title, frame.step) for frame in model.frames] == [("t=0 … 5", 3)]
+    assert [(frame.title, frame.step, frame.last) for frame in model.frames] == [("t=0 … 5", 0, 5)]
     assert {box.id for box in model.boxes if not box.frame} >= {"cell_weight_hh", "stack", "loss"}
 
 
@@ -207,14 +207,19 @@ def test_chosen_steps() -> None:
     model = model_of(char_rnn(6))
     assert chosen_steps(model, None) == frozenset()
     assert chosen_steps(model, "all") is None
-    assert chosen_steps(model, range(2, 4)) == chosen_steps(model, np.array([2, 3])) == {2, 3}
+    assert chosen_steps(model, range(2, 4)) == frozenset({2, 3})
+    assert chosen_steps(model, np.array([2, 3])) == frozenset({2, 3})
 
 
 @pytest.mark.parametrize(
     ("steps", "sentence"),
     [
         ("every", r'takes timesteps, such as range\(10, 20\), or "all", not \'every\''),
-        (3, r"takes several timesteps, such as \[3\]"),
+        (3, r"takes several timesteps, such as \[3\] or range\(10, 20\), not 3"),
+        (b"\x02", r"takes several timesteps"),
+        ([True], r"a whole number from 0 up, not True"),
+        ([3.0], r"a whole number from 0 up, not 3\.0"),
+        (range(3, 10**15), r"there is no timestep 6: the graph has"),
         ([2, 6], r"there is no timestep 6: the graph has t=0 to t=5"),
         ([-1], r"there is no timestep -1"),
         ([1.5], r"a whole number from 0 up, not 1\.5"),
@@ -222,11 +227,11 @@ def test_chosen_steps() -> None:
     ],
 )
 def test_steps_that_are_none(steps: Any, sentence: str) -> None:
-    with pytest.raises(GraphError, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         chosen_steps(model_of(char_rnn(6)), steps)
 
 
 def test_no_timesteps_to_choose_from() -> None:
     x = tg.tensor(1.0, requires_grad=True)
-    with pytest.raises(GraphError, match="nothing in this graph was made in a scope such as t=0"):
+    with pytest.raises(UserError, match="nothing in this graph was made in a scope such as t=0"):
         chosen_steps(build(tg.tanh(x)), [0])

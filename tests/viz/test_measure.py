@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import weakref
 from collections import defaultdict
@@ -15,13 +16,15 @@ from hypothesis.extra import numpy as hnp
 
 import tensorgrad as tg
 from tensorgrad import bptt, nn
-from tensorgrad.errors import GraphError
+from tensorgrad.errors import DtypeError, GraphError
 from tensorgrad.viz import over_time
 from tensorgrad.viz.digest import norms_of, numbers_of
+from tensorgrad.viz.flows import cotangents, flows
 from tensorgrad.viz.levels import cells, elided
-from tensorgrad.viz.measure import measure
+from tensorgrad.viz.measure import measure, nodes_of, walk
 from tensorgrad.viz.measures import Measures, Strip
 from tensorgrad.viz.model import Model, build
+from tensorgrad.viz.thumbs import thumbnails
 
 from ..bptt import hand_written
 from .conftest import GRAPHS, char_rnn
@@ -119,6 +122,14 @@ def test_values_and_gradients_of_every_box() -> None:
     assert (found.flows, found.strips, found.triangle) == ({}, (), None)
 
 
+def test_the_values_of_weights_are_those_of_the_forward() -> None:
+    case = char_rnn(3)
+    before = measured(case.output, case.unrolled).values
+    case.output.backward()
+    tg.optim.SGD([*case.params["cell"].parameters(), *case.params["output"].parameters()], lr=5.0).step()
+    assert measured(case.output, case.unrolled).values == before
+
+
 def test_nothing_of_the_users_is_touched() -> None:
     case = char_rnn(3)
     h = case.unrolled.steps[1]["h"].retain_grad()
@@ -156,6 +167,46 @@ def test_hooks_see_one_walk_and_what_they_change_counts() -> None:
     assert found.grads["t1.h"].norm == pytest.approx(plain.grads["t1.h"].norm / 2)
     assert len([note for note in found.notes if "hooks" in note]) == 1
     assert found.triangle is None
+
+
+def test_one_walk_serves_all() -> None:
+    case = char_rnn(3)
+    model = build(case.output, case.unrolled, case.params)
+    alone = measure(model, case.output, case.unrolled, values=True, backward=True)
+    seen: list[Any] = []
+    case.unrolled.steps[1]["h"].register_hook(seen.append)
+    once = walk(case.output)
+    found = measure(model, case.output, case.unrolled, values=True, backward=True, walked=once)
+    thumbs = thumbnails(case.output, [model], walked=once)
+    assert len(seen) == 1
+    assert (found.grads, found.flows, found.values) == (alone.grads, alone.flows, alone.values)
+    assert set(thumbs.grads) == set(found.grads)
+
+
+def test_a_graph_without_gradients_keeps_its_values() -> None:
+    x = tg.tensor([1.0, 2.0], requires_grad=True, name="x")
+    loss = tg.sum(x * np.array([1 + 2j, 3j]))
+    hooked = tg.sum(x * x)
+
+    def raises(_: Any) -> None:
+        raise OSError("no such log")
+
+    x.register_hook(raises)
+    for output, why in ((loss, "complex numbers"), (hooked, "OSError in a hook: no such log")):
+        once = walk(output)
+        assert (once.total, once.found) == (None, {})
+        found = measure(build(output), output, values=True, backward=True, walked=once)
+        assert (found.grads, found.flows, found.strips) == ({}, {}, ())
+        assert set(found.values) == {box.id for box in build(output).boxes}
+        (note,) = found.notes
+        assert note.startswith("Without gradients: ")
+        assert why in note
+        assert not thumbnails(output, [build(output)], walked=once).grads
+    # Who asks for them is told so by the error itself.
+    with pytest.raises(DtypeError):
+        measured(loss)
+    with pytest.raises(OSError, match="no such log"):
+        measured(hooked)
 
 
 def test_zero_is_not_the_same_as_not_reached() -> None:
@@ -278,13 +329,43 @@ def test_what_a_block_receives() -> None:
     assert found.flows[weight.shares] == pytest.approx(norm(shares[5:25].sum(axis=0)))
 
 
+def test_a_group_is_not_hashed_for_every_arrow_in_it() -> None:
+    hashes = 0
+
+    class Counted(tuple):
+        def __hash__(self) -> int:
+            nonlocal hashes
+            hashes += 1
+            return super().__hash__()
+
+    case = char_rnn(30)
+    model = build(case.output, case.unrolled, case.params)
+    nodes = nodes_of(case.output)
+    heads = {box.id: nodes[box.number] for box in model.boxes if box.number is not None}
+    found = cotangents(case.output, nodes.values())
+    whole = Counted(range(len(model.arrows)))
+    norms = flows(model.arrows, heads, found, [whole])
+    assert hashes < 5
+    # To every value all that it receives, side by side.
+    numbers = {box.id: box.number for box in model.boxes}
+    operands = {numbers[arrow.tail] for arrow in model.arrows} & set(found)
+    assert norms[whole] == pytest.approx(norm([norm(found[index]) for index in operands]))
+
+
 def test_checkpointed_timesteps_have_no_arrows_of_their_own() -> None:
     roll = nn.unroll(nn.RNNCell(2, 3, seed=0), np.ones((6, 1, 2)), checkpoint=2)
     found = measured(tg.sum(roll.outputs), roll)
     assert found.flows
     assert "sum" in found.grads
-    (note,) = found.notes
-    assert note.startswith("No strips: this run was made with checkpoint=")
+    arrows = build(tg.sum(roll.outputs), roll).arrows
+    into = {number for number, arrow in enumerate(arrows) if arrow.head not in ("sum", "stack")}
+    assert found.unmeasured == into
+    assert found.unmeasured.isdisjoint(number for group in found.flows for number in group)
+    checkpointed, strips = found.notes
+    assert checkpointed.startswith("Checkpointed timesteps are not on record: neither their weights")
+    assert strips.startswith("No strips: this run was made with checkpoint=")
+    case = char_rnn(3)
+    assert measured(case.output, case.unrolled).unmeasured == frozenset()
 
 
 # --- through time ----------------------------------------------------------------------------------------
@@ -320,6 +401,20 @@ def test_of_a_batch_the_sequence_counts_that_is_stretched_most() -> None:
     assert (np.ptp(singular, axis=1) > 0.01).all()
     found = measured(tg.sum(roll.outputs), roll)
     np.testing.assert_allclose(strip(found, "norm of dh_t/dh_t-1").values[1:], singular.max(axis=1))
+
+
+def test_of_a_masked_run_the_title_says_which_state() -> None:
+    case = GRAPHS["lengths"](5)
+    found = measured(case.output, case.unrolled)
+    line = strip(found, "norm of dL/dh, as handed on")
+    norms = bptt.gradient_flow(case.output, case.unrolled).norms["h"]
+    np.testing.assert_allclose(line.values, norms)
+    assert {each.title for each in measured(*_unmasked()).strips} >= {"norm of dL/dh"}
+
+
+def _unmasked() -> tuple[Any, Any]:
+    roll = nn.unroll(nn.RNNCell(2, 3, seed=0), np.ones((3, 2, 2)))
+    return tg.sum(roll.outputs), roll
 
 
 def test_the_recurrent_weight_comes_first_and_others_are_named() -> None:
@@ -440,11 +535,20 @@ def test_layers_have_strips_of_their_own() -> None:
         one = strip(found, f"norm of dL/d{name}")
         np.testing.assert_allclose(one.values, norms)
         assert one.frame == name.partition(".")[0]
+    shares = {each.frame: each.title for each in found.strips if "share in the gradient" in each.title}
+    assert {f"weight_hh_{layer}": layer for layer in roll.layers} == {
+        title.rpartition(" ")[2]: layer for layer, title in shares.items()
+    }
     backwards = strip(found, "l1_reverse: norm of d(h, c)_t/d(h, c)_t+1")
     singular = bptt.state_jacobians(roll.layers["l1_reverse"]).singular_values().max(axis=(1, 2))
     assert backwards.known.tolist() == [True, True, True, False]
     np.testing.assert_allclose(backwards.values[:3], singular[::-1])
     assert len([each for each in found.strips if "share in the gradient" in each.title]) == 4
+    assert [note for note in found.notes if note.startswith("Weights without a strip")]
+    full = measure(build(loss, roll, lstm), loss, roll, backward=True, every=True)
+    every = [each for each in full.strips if "share in the gradient" in each.title]
+    assert len(every) == len(list(lstm.parameters())) == 16
+    assert not [note for note in full.notes if note.startswith("Weights without a strip")]
     assert found.triangle is not None
     assert found.triangle.title == "norm of dL_i/dl1.h_j"
 
@@ -465,6 +569,15 @@ def test_strips_say_why_there_are_none() -> None:
     assert (
         measured(case.output, blind).notes[0].startswith("No strips: no part of the state carries a gradient")
     )
+
+
+@pytest.mark.parametrize("cell", [nn.RNNCell, nn.LSTMCell])
+def test_an_empty_batch(cell: Any) -> None:
+    roll = nn.unroll(cell(3, 4, seed=0), np.zeros((4, 0, 3)))
+    found = measured(tg.sum(roll.outputs), roll)
+    assert (found.strips, found.triangle) == ((), None)
+    assert found.notes == ("No strips: the batch is empty.",)
+    assert found.grads["t0.h"].norm == 0
 
 
 def test_one_timestep() -> None:
@@ -554,6 +667,39 @@ def test_shares_of_a_weight_are_marked_at_the_weight() -> None:
     assert found.first == "weight_hh"
     assert found.errors["weight_hh"] == pytest.approx(1.0)
     assert np.argmax(found.strips[0].values) == 3
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_the_strip_of_errors_stands_under_the_run_compared(given: bool) -> None:
+    encoder, decoder = nn.RNNCell(2, 3, seed=0), nn.RNNCell(2, 3, seed=1)
+    with tg.scope("encoder"):
+        read = nn.unroll(encoder, np.ones((5, 1, 2)))
+    with tg.scope("decoder"):
+        written = nn.unroll(decoder, np.ones((5, 1, 2)), read.state)
+    loss = tg.sum(written.outputs * written.outputs)
+    for name, roll, cell in (("encoder", read, encoder), ("decoder", written, decoder)):
+        right = np.stack(tg.grad(loss, [step["h"] for step in roll.steps]))
+        shares = bptt.contributions(loss, cell.weight_hh, roll).shares
+        report = bptt.compare(loss, {"dh": 2 * right, "weight_hh": shares}, wrt=cell, unrolled=roll)
+        found = measured(loss, read if given else None, compare=report)
+        assert [each.frame for each in found.strips] == [name, name]
+
+
+def test_errors_at_one_weight_are_as_bad_as_the_worst_of_them() -> None:
+    loss, roll, cell, _ = dropped_carry()
+    shares = bptt.contributions(loss, cell.weight_hh, roll).shares
+    report = bptt.compare(loss, {"weight_hh": shares}, wrt=cell, unrolled=roll)
+    for place in (0, 3, 7):
+        line = np.zeros(8)
+        line[[2, place]] = 0.5, np.nan
+        odd = dataclasses.replace(report, steps={"weight_hh": line}, numbers=_at_each_step(report, 8))
+        error = measure(build(loss, roll, cell), loss, roll, compare=odd).errors["weight_hh"]
+        assert np.isnan(error)
+
+
+def _at_each_step(report: Any, T: int) -> dict[Any, int]:
+    (number,) = set(report.numbers.values())
+    return {("weight_hh", t): number for t in range(T)}
 
 
 def test_a_right_backward_and_one_that_nobody_can_explain() -> None:

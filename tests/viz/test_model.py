@@ -12,9 +12,8 @@ import pytest
 
 import tensorgrad as tg
 from tensorgrad import nn
-from tensorgrad.errors import GraphError
+from tensorgrad.errors import UserError
 from tensorgrad.viz.dot import to_dot
-from tensorgrad.viz.drawing import draw
 from tensorgrad.viz.model import Box, Model, build, computed_from
 from tensorgrad.viz.place import place
 
@@ -284,16 +283,14 @@ def test_a_deep_graph_needs_no_stack() -> None:
     assert text.count(" -> ") == 10_000
 
 
-@pytest.mark.parametrize(
-    ("output", "unrolled", "sentence"),
-    [
-        (tg.tensor([1.0], name="c"), None, "nothing to draw behind the tensor 'c'"),
-        (tg.tensor([1.0], requires_grad=True), None, "nothing to draw behind"),
-        (np.ones(2), None, "no Tensor in this ndarray"),
-        ([], None, "no Tensor in this list"),
-        (tg.tensor([1.0]), tg.tensor([1.0]), r"takes what nn\.unroll returned, not a Tensor"),
-    ],
-)
-def test_nothing_to_draw(output: Any, unrolled: Any, sentence: str) -> None:
-    with pytest.raises(GraphError, match=sentence):
-        draw(output, unrolled=unrolled)
+def test_labels_of_a_layer_are_called_as_within_it() -> None:
+    layers = nn.LSTM(2, 3, num_layers=2, seed=0)
+    roll = layers.unroll(np.ones((3, 1, 2)))
+    boxes = by_id(build(tg.sum(roll.outputs), roll, layers))
+    assert (boxes["l1.t2.h"].name, boxes["l1.t2.h"].frame) == ("h", "l1.t2")
+    assert boxes["l0.t0.x"].name == "x"
+
+
+def test_something_else_than_a_run() -> None:
+    with pytest.raises(UserError, match=r"takes what nn\.unroll returned, not Tensor"):
+        build(tg.tanh(leaf(2)), tg.tensor([1.0]))

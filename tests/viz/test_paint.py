@@ -27,7 +27,7 @@ from tensorgrad.viz.palette import INK
 from tensorgrad.viz.picture import Outline, Patch, Picture, Stroke, Text
 from tensorgrad.viz.place import place
 from tensorgrad.viz.svg import to_svg
-from tensorgrad.viz.text import text_width
+from tensorgrad.viz.text import shortened, text_width
 
 from .conftest import GRAPHS, Case, char_rnn
 from .pictures import small
@@ -172,6 +172,11 @@ def test_a_picture_of_one_timestep_for_all_has_strips_with_all() -> None:
     line = cells_of(picture, "norm of dL/dh ")
     assert len(line) == 9
     assert line[0].x + line[0].width == pytest.approx(line[1].x)
+    # As long as it takes to see them, not as the column of the one timestep.
+    picture, _ = painted(char_rnn(60), "rolled")
+    line = cells_of(picture, "norm of dL/dh ")
+    assert len(line) == 60
+    assert min(cell.width for cell in line) > 4.0
 
 
 def test_the_time_axis_of_a_decoder_is_its_own() -> None:
@@ -183,6 +188,26 @@ def test_the_time_axis_of_a_decoder_is_its_own() -> None:
     picture = Picture(Model((), (), tuple(every)), 100.0, 50.0, (), outlines, ())
     assert [(s.start, s.begin) for s in time_axis(picture, "d", 2)] == [(0, 50.0), (1, 60.0)]
     assert [(s.start, s.stop) for s in time_axis(picture, "e", 5)] == [(0, 5)]
+
+
+@pytest.mark.parametrize("vertical", [False, True])
+def test_a_shorter_run_in_the_columns_of_a_longer_one(vertical: bool) -> None:
+    def share(T: int, frames: list[Frame]) -> list[tuple[int, int, float, float]]:
+        places = [(10.0 * k, 0.0) for k in range(len(frames))]
+        outlines = tuple(
+            Outline(f, *(place[::-1] if vertical else place), 8.0, 8.0, f.title)
+            for f, place in zip(frames, places, strict=True)
+        )
+        picture = Picture(Model((), (), tuple(frames)), 99.0, 99.0, (), outlines, (), vertical=vertical)
+        return [tuple(s) for s in time_axis(picture, "", T)]  # type: ignore[misc]
+
+    columns = [Frame(f"t{t}", f"t={t}", "", t) for t in range(12)]
+    assert share(7, columns) == share(12, columns)[:7]
+    block = [*columns[:5], Frame("t5_t8", "t=5 … 8", "", 5, 8), *columns[9:]]
+    *before, last = share(7, block)
+    assert before == share(12, block)[:5]
+    # Half of the block, for it has two of its four timesteps.
+    assert last == (5, 7, 50.0, 54.0)
 
 
 def test_the_range_of_a_strip_in_words() -> None:
@@ -212,6 +237,27 @@ def test_a_legend_for_all_that_is_there() -> None:
     assert "exactly 0" not in words(picture)
     scale = next(text for text in words(picture) if text.startswith("1e"))
     assert float(scale) > 0
+
+
+def test_the_legends_of_a_comparison_name_what_is_there() -> None:
+    case, report = planted()
+    assert 0.0 in report.steps["dh"]
+
+    def words(**wanted: bool) -> set[str]:
+        picture, _ = painted(case, report=report, **wanted)
+        return {mark.text for mark in picture.marks if isinstance(mark, Text)}
+
+    assert {"relative error", "agrees, within 1e-09", "not compared"} <= words()
+    for found in (words(), words(grads=True)):
+        assert not {"exactly 0", "norm of the gradient", "reached by no gradient"} & found
+    assert {"relative error", "norm of the gradient"} <= words(backward=True)
+    box = Box("h", "state", "h", "", "", "", "", "h")
+    picture = Picture(Model((box,), (), ()), 9.0, 9.0, (), (), ())
+    marks = paint(picture, Measures(errors={"h": 0.0}, tolerance=1e-9), compare=True).marks
+    assert [mark.text for mark in marks if isinstance(mark, Text)] == [
+        "relative error",
+        "agrees, within 1e-09",
+    ]
 
 
 def test_zero_is_a_small_cell_and_what_only_strips_have_is_in_the_legend() -> None:
@@ -327,6 +373,7 @@ def test_what_stands_for_many_shows_the_worst_of_them() -> None:
     picture, found = painted(case, "cell")
     inside = [found.grads[f"t{t}.{name}"].norm for t in range(5, 25) for name in ("a", "h", "y", "L")]
     hint = picture.looks["t5_t24.block"].hint
+    assert hint.startswith("norm of the gradient at most ")
     assert float(hint.rpartition(" ")[2]) == pytest.approx(max(inside), rel=0.06)
     # A cell has a number of its own: that of its state.
     hint = picture.looks["t2.cell"].hint
@@ -344,6 +391,16 @@ def test_all_that_flows_into_a_parameter_colours_its_rail() -> None:
         fill = picture.looks[name].fill
         assert picture.looks[number].line == fill
         assert found.grads[name].norm > 0
+
+
+def test_lines_into_a_checkpoint_are_said_to_be_unknown() -> None:
+    roll = nn.unroll(nn.RNNCell(2, 3, seed=0), np.ones((6, 1, 2)), checkpoint=2)
+    picture, _ = painted(Case(tg.sum(roll.outputs), roll), steps=None)
+    hints = [picture.looks[number] for number, wire in enumerate(picture.wires) if wire.tail != "sum"]
+    inside = [look for look in hints if look.hint == "inside a checkpoint: not on record"]
+    assert len(inside) > 6
+    assert {(look.line, look.width, look.pattern) for look in inside} == {(None, None, "solid")}
+    assert not [look for look in picture.looks.values() if look.hint.startswith("no gradient flows")]
 
 
 def test_a_cell_that_contains_nan_and_infinity_is_nan() -> None:
@@ -425,10 +482,61 @@ def test_a_divergence_in_a_block_is_marked_at_the_block() -> None:
     report = bptt.compare(case.output, {"dh": right}, wrt=case.params, unrolled=case.unrolled)
     picture, _ = painted(case, report=report)
     assert picture.looks["t5_t14.block"].width == 5.0
+    assert picture.looks["t5_t14.block"].hint.startswith("relative error at most 1")
+    # One timestep that stands for all has the worst of each of its boxes, and the mark of the first.
+    right[9] /= 2
+    for wrong in (0, 9, 10, 19):
+        right[wrong] *= 2
+        report = bptt.compare(case.output, {"dh": right}, wrt=case.params, unrolled=case.unrolled)
+        picture, _ = painted(case, "rolled", report=report)
+        look = picture.looks["t10.h"]
+        assert (look.width, look.line) == (5.0, INK)
+        assert look.hint == "relative error at most 1, the first to differ"
+        assert look.fill not in (None, AGREES)
+        assert [name for name, each in picture.looks.items() if each.width == 5.0] == ["t10.h"]
+        assert any(isinstance(mark, Text) and f"dh at t={wrong}" in mark.text for mark in picture.marks)
+        right[wrong] /= 2
     # And where neither it nor what stands for it is drawn, the words stand alone.
-    picture, _ = painted(case, "rolled", report=report)
-    assert "the first to differ" not in " ".join(look.hint for look in picture.looks.values())
-    assert any(isinstance(mark, Text) and "dh at t=9" in mark.text for mark in picture.marks)
+    (bias,) = (box for box in place(build(case.output)).boxes if box.box.name == "bias_hh")
+    without = Model(tuple(b for b in picture.model.boxes if b.id != bias.box.id), (), picture.model.frames)
+    found = Measures(errors={bias.box.id: 1.0}, first=bias.box.id, words=("Odd.",))
+    looks = paint(place(without), found, compare=True).looks
+    assert "the first to differ" not in " ".join(look.hint for look in looks.values())
+
+
+@pytest.mark.parametrize("wrong", [0, 9, 19])
+def test_the_cell_of_a_loop_has_the_worst_error_of_all_timesteps(wrong: int) -> None:
+    case, _ = planted()
+    right = np.stack(tg.grad(case.output, [step["h"] for step in case.unrolled.steps]))
+    right[wrong] *= 2
+    report = bptt.compare(case.output, {"dh": right}, wrt=case.params, unrolled=case.unrolled)
+    whole = build(case.output, case.unrolled, case.params)
+    model = levels.rolled(levels.cells(whole))
+    found = measure(whole, case.output, case.unrolled, compare=report)
+    look = paint(place(model), found, compare=True).looks["t10.cell"]
+    assert look.hint == "relative error at most 1, the first to differ"
+    assert covered(model, found.errors) == {"t10.cell": ["t10.h"]}
+    assert len(covered(model, found.errors, across=True)["t10.cell"]) == 20
+
+
+def test_one_timestep_for_all_says_whose_numbers_it_has() -> None:
+    def told(picture: Picture) -> str:
+        return " ".join(mark.text for mark in picture.marks if isinstance(mark, Text))
+
+    case = char_rnn(9)
+    whose = "have the numbers of t=4"
+    picture, found = painted(case, "rolled")
+    assert f"Boxes and lines {whose}; the strips have all." in told(picture)
+    assert float(picture.looks["t4.h"].hint.rpartition(" ")[2]) == pytest.approx(
+        found.grads["t4.h"].norm, rel=0.06
+    )
+    assert f"Boxes {whose}." in told(painted(case, "rolled", grads=True)[0])
+    for level in ("op", "cell"):
+        assert whose not in told(painted(case, level)[0])
+    case, report = planted()
+    assert "have the numbers" not in told(painted(case, "rolled", report=report)[0])
+    both = told(painted(case, "rolled", report=report, backward=True)[0])
+    assert "Lines have the numbers of t=10; the strips have all." in both
 
 
 def test_errors_that_are_not_numbers() -> None:
@@ -459,17 +567,21 @@ def test_notes() -> None:
         wanted = wanted or {"values": True, "grads": True}
         return notes("x", Measures(numbers, numbers), **wanted)
 
-    assert of([-0.31, 0.99, 0.12]) == ("-0.31 .. 0.99, mean 0.267", "|grad| 1.04")
+    assert of([-0.31, 0.99, 0.12]) == ("-0.31 .. 0.99", "mean 0.267", "|grad| 1.04")
     assert of(2.5) == ("2.5", "|grad| 2.5")
     assert of([0.0, 0.0]) == ("all 0", "|grad| 0")
     assert of([1.0, np.nan, np.inf, 3.0]) == (
-        "1 .. 3, mean 2",
+        "1 .. 3",
+        "mean 2",
         "1 of 4 NaN",
         "1 of 4 infinite",
         "|grad| NaN",
     )
     assert of(np.nan) == ("NaN", "|grad| NaN")
     assert of([1.0, np.inf], grads=True) == ("|grad| inf",)
-    assert of([3.0, 4.0], values=True) == ("3 .. 4, mean 3.5",)
+    assert of([3.0, 4.0], values=True) == ("3 .. 4", "mean 3.5")
+    # Short enough to be shown whole, however long the numbers.
+    for line in of([-1.234567e-100, 2.345678e-100], values=True) + of([-98765.4, 12345.6], values=True):
+        assert shortened(line) == line
     assert of([3e-200, 4e-200], grads=True) == ("|grad| 5.0e-200",)
     assert notes("y", Measures(), values=True, grads=True) == ()

@@ -34,6 +34,15 @@ ARRAYS = hnp.arrays(
 )
 
 
+def test_pictures_of_weights_are_those_of_the_forward() -> None:
+    case = char_rnn(3)
+    model = build(case.output, case.unrolled, case.params)
+    before = thumbnails(case.output, [model]).values
+    case.output.backward()
+    tg.optim.SGD(case.params["cell"].parameters(), lr=5.0).step()
+    assert thumbnails(case.output, [model]).values == before
+
+
 def grid(thumb: Thumb) -> np.ndarray:
     return np.frombuffer(thumb.cells, np.uint8).reshape(-1, thumb.columns)
 

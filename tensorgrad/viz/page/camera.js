@@ -11,17 +11,14 @@ const MARGIN = 24;
 /** A camera over a picture: (x, y) is the place in it that stands at the upper left corner of the stage. */
 function makeCamera(level) {
   const camera = { x: 0, y: 0, sx: 1, sy: 1, width: 1, height: 1, top: 0, placed: false };
-  const stretches = level.times.length > 1;
+  const stretches = level.columns.length > 1;
 
   const room = () => ({
     width: Math.max(1, camera.width - 2 * MARGIN),
     height: Math.max(1, camera.height - camera.top - 2 * MARGIN),
   });
   const fitting = () => Math.min(room().width / level.width, room().height / level.height, 1.5);
-  const farthest = () => {
-    const along = room().width / level.width;
-    return Math.min(stretches ? along : fitting(), STILL_READABLE) * 0.9;
-  };
+  const farthest = () => Math.min(fitting(), STILL_READABLE) * 0.9;
   const across = (zoom) => {
     if (!stretches) return zoom;
     return Math.max(zoom, Math.min(room().height / level.height, STILL_READABLE));
@@ -80,7 +77,7 @@ function makeCamera(level) {
       camera.fit();
       const high = room().height / level.height;
       if (stretches && camera.sx < STILL_READABLE && high > TOO_HIGH) {
-        setZoom(Math.max(STILL_READABLE, Math.min(1, high)));
+        setZoom(Math.max(LEAST_LABEL_SCALE, Math.min(1, high)));
         camera.centre(0, level.height / 2);
       }
     },

@@ -72,7 +72,7 @@ function makeChart(page) {
 
   function move() {
     if (!mark) return;
-    const x = timeToX(state.t, data.frames);
+    const x = timeToX(data.frames.index(state.t), data.frames);
     mark.setAttribute('x1', x);
     mark.setAttribute('x2', x);
     const tensor = data.series.tensor(drawn, state.t);
@@ -95,16 +95,16 @@ function makeChart(page) {
   });
 }
 
-function timeToX(t, frames) {
+function timeToX(i, frames) {
   const { left, right, width } = CHART;
-  return left + ((t - frames.from) / Math.max(1, frames.steps - 1)) * (width - left - right);
+  return left + (i / Math.max(1, frames.steps - 1)) * (width - left - right);
 }
 
 function timeOn(root, event, frames) {
   const { left, width } = root.getBoundingClientRect();
   const x = ((event.clientX - left) / width) * CHART.width;
   const part = (x - CHART.left) / (CHART.width - CHART.left - CHART.right);
-  return frames.from + Math.round(part * (frames.steps - 1));
+  return frames.move(frames.from, Math.round(part * (frames.steps - 1)));
 }
 
 /** Powers of ten that hold all that is above 0. */
@@ -139,17 +139,17 @@ function drawLines(lines, frames) {
       ),
     );
   }
-  const middle = frames.from + Math.round((frames.steps - 1) / 2);
-  for (const t of new Set([frames.from, middle, frames.to])) {
+  const last = frames.steps - 1;
+  for (const i of new Set([0, Math.round(last / 2), last])) {
     root.append(
       svg(
         'text',
         {
-          x: timeToX(t, frames),
+          x: timeToX(i, frames),
           y: height - 4,
-          class: `tick ${t === frames.to ? 'right' : t === frames.from ? '' : 'centre'}`,
+          class: `tick ${i === last ? 'right' : i ? 'centre' : ''}`,
         },
-        `t=${t}`,
+        `t=${frames.times[i]}`,
       ),
     );
   }
@@ -166,7 +166,7 @@ function drawLine(what, dash, values, frames, toY, gutter) {
   let going = false;
   const alone = [];
   values.forEach((x, i) => {
-    const at = timeToX(frames.from + i, frames).toFixed(1);
+    const at = timeToX(i, frames).toFixed(1);
     if (x > 0 && x < Infinity) {
       course.push(`${going ? 'L' : 'M'}${at} ${toY(x).toFixed(1)}`);
       const next = values[i + 1];

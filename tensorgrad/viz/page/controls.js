@@ -40,8 +40,8 @@ function makeControls(page, boxes, player, search) {
   const look = (view) => !whyNoView(data)[view] && page.set({ view });
   const levels = ['op', 'cell', 'rolled'];
   const keys = {
-    ArrowLeft: (event) => page.goTo(state.t - (event.shiftKey ? 10 : 1)),
-    ArrowRight: (event) => page.goTo(state.t + (event.shiftKey ? 10 : 1)),
+    ArrowLeft: (event) => page.move(event.shiftKey ? -10 : -1),
+    ArrowRight: (event) => page.move(event.shiftKey ? 10 : 1),
     ArrowUp: () => boxes.step(-1),
     ArrowDown: () => boxes.step(1),
     Home: () => page.goTo(data.frames.from),
@@ -110,6 +110,8 @@ function makeChoice(name, why, take) {
 /** Whether an element needs a key for itself. */
 function takesKey(target, key) {
   if (target.matches('input[type=search]')) return true;
+  // Beside the picture the arrows scroll what is longer than the screen.
+  if (['ArrowUp', 'ArrowDown'].includes(key) && target.closest('#panels')) return true;
   if (target.matches('select')) return key.length === 1 || key.startsWith('Arrow');
   if (target.matches('input')) return key.startsWith('Arrow') || ['Home', 'End'].includes(key);
   return target.matches('button, summary') && ['Enter', ' '].includes(key);

@@ -1,5 +1,7 @@
 // What Python wrote, unpacked: tensors, which of them correspond through time, and the levels that show them.
 
+const MOST_STEPS_OF_A_BLOCK = 100_000;
+
 function readData(raw) {
   const texts = raw.texts;
   const frames = readFrames(raw.frames, texts);
@@ -44,10 +46,8 @@ function readFrames(raw, texts) {
     time: [],
     last: [],
     pattern: [],
-    from: 0,
-    to: -1,
   };
-  let from = Infinity;
+  const steps = new Set();
   raw.id.forEach((_, i) => {
     const parent = raw.parent[i];
     const around = parent < 0 ? '' : frames.pattern[parent];
@@ -58,14 +58,32 @@ function readFrames(raw, texts) {
     frames.time.push(inside ? frames.time[parent] : raw.step[i]);
     frames.last.push(inside ? frames.last[parent] : (raw.last[i] ?? raw.step[i]));
     frames.pattern.push(`${around}/${outermost ? '*' : own}`);
-    if (outermost) {
-      from = Math.min(from, raw.step[i]);
-      frames.to = Math.max(frames.to, frames.last[i]);
-    }
+    if (outermost) countSteps(steps, raw.step[i], frames.last[i]);
   });
-  frames.from = frames.to < 0 ? 0 : from;
-  frames.steps = frames.to < 0 ? 0 : frames.to - frames.from + 1;
-  return frames;
+  return Object.assign(frames, readSteps([...steps].sort((a, b) => a - b)));
+}
+
+/** The timesteps of a frame, which may stand for many. */
+function countSteps(steps, first, last) {
+  steps.add(first).add(last);
+  for (let t = first; t < last && last - first < MOST_STEPS_OF_A_BLOCK; t += 1) steps.add(t);
+}
+
+/** The timesteps there are, in order. They may begin anywhere, and leave some out. */
+function readSteps(times) {
+  const place = new Map(times.map((t, i) => [t, i]));
+  return {
+    times,
+    steps: times.length,
+    from: times[0] ?? 0,
+    to: times.at(-1) ?? 0,
+    index: (t) => place.get(t) ?? -1,
+    /** The timestep that is so many on from another one, or the last of those that are there. */
+    move(t, by) {
+      const i = (place.get(t) ?? times.findIndex((other) => other >= t)) + by;
+      return times[Math.max(0, Math.min(times.length - 1, i))];
+    },
+  };
 }
 
 function readTensors({ tensors: raw, sorts: rawSorts, sets }, frames, texts) {
@@ -114,7 +132,7 @@ function readSeries(tensors, frames) {
     }
     of[i] = one.number;
     one.tensors.push(i);
-    if (one.timed) one.at[tensors.time(i) - frames.from] = i;
+    if (one.timed) one.at[frames.index(tensors.time(i))] = i;
   }
   return {
     all,
@@ -122,7 +140,7 @@ function readSeries(tensors, frames) {
     /** The tensor of a series at a timestep; -1 where it has none. */
     tensor(number, t) {
       const one = all[number];
-      return one.timed ? (one.at[t - frames.from] ?? -1) : one.tensors[0];
+      return one.timed ? (one.at[frames.index(t)] ?? -1) : one.tensors[0];
     },
   };
 }
@@ -212,7 +230,7 @@ function readLevel(name, raw, data, texts) {
     boxes,
     outlines,
     wires,
-    times: raw.times.map(([t, from, to]) => ({ t, from, to })),
+    columns: raw.columns.map(([t, last, from, to]) => ({ t, last, from, to })),
     kinds: new Set(tensor.map((i) => tensors.sort(i).kind)),
     wireKinds: new Set(raw.courses.map(([kind]) => texts[kind])),
     columnsOf: columnsOf(outlines, data.frames),
@@ -223,6 +241,11 @@ function readLevel(name, raw, data, texts) {
       return rolled ? boxOfSeries.get(number) : boxOfTensor.get(series.tensor(number, t));
     },
     boxOf: (tensor) => boxOfTensor.get(tensor),
+    /** The box to mark as the first to differ; in the rolled picture it is that of one timestep alone. */
+    first(t) {
+      if (!rolled || data.first === null) return raw.first ?? undefined;
+      return tensors.time(data.first) === t ? boxOfSeries.get(series.of[data.first]) : undefined;
+    },
     /** The tensor that a box shows: in the rolled picture that of the timestep which is looked at. */
     tensorAt(box, t) {
       const own = tensor[box];
@@ -246,7 +269,10 @@ function columnsOf(outlines, frames) {
     const parent = frames.parent[frame];
     if (time === null || (parent >= 0 && frames.time[parent] !== null)) continue;
     if (!found.has(parent)) found.set(parent, []);
-    for (let t = time; t <= last; t += 1) found.get(parent).push({ t, x, width });
+    // The timesteps that a block stands for share its width.
+    const each = width / (last - time + 1);
+    for (let t = time; t <= last; t += 1)
+      found.get(parent).push({ t, x: x + (t - time) * each, width: each });
   }
   return (parent) => found.get(parent) ?? [];
 }

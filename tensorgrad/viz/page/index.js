@@ -5,8 +5,8 @@ const LEAST_BUCKET = 120;
 const LONG = 4;
 
 function indexLevel(level, series) {
-  const { boxes, wires, outlines, times } = level;
-  level.pitch = times.length ? (times.at(-1).to - times[0].from) / times.length : Infinity;
+  const { boxes, wires, outlines, columns } = level;
+  level.pitch = columns.length ? (columns.at(-1).to - columns[0].from) / columns.length : Infinity;
   const size = Math.max(LEAST_BUCKET, Number.isFinite(level.pitch) ? level.pitch : 0);
   level.boxesWithin = makeIndex(boxes.count, (i) => [boxes.x[i], boxes.x[i] + boxes.width[i]], size);
   level.outlinesWithin = makeIndex(
@@ -20,6 +20,23 @@ function indexLevel(level, series) {
   join(level);
   order(level);
   level.here = findByTime(level);
+  alongTime(level);
+}
+
+/** Where a timestep stands along x, and which one stands at a place; those of a block share its width. */
+function alongTime(level) {
+  const { columns } = level;
+  level.column = (t) => {
+    const found = columns.find((column) => column.t <= t && t <= column.last);
+    if (!found) return undefined;
+    const each = (found.to - found.from) / (found.last - found.t + 1);
+    return { from: found.from + (t - found.t) * each, to: found.from + (t - found.t + 1) * each };
+  };
+  level.timeAt = (x) => {
+    const found = columns.find(({ from, to }) => from <= x && x < to);
+    if (!found) return null;
+    return found.t + Math.floor(((x - found.from) / (found.to - found.from)) * (found.last - found.t + 1));
+  };
 }
 
 function extent(line) {
@@ -198,13 +215,30 @@ function order(level) {
       if (missing[user] === 0) ready.push(user);
     }
   }
-  for (let i = 0; i < boxes.count; i += 1) {
-    // A leaf is there from the beginning, but not looked at before it is used.
-    const used = users(i).reduce((least, user) => Math.min(least, when[user]), Infinity);
-    if (!level.wiresInto[i].length && Number.isFinite(used)) when[i] = Math.max(0, used - 1);
-  }
   level.when = when;
+  waitForTheState(level, ready);
   level.ticks = when.reduce((most, tick) => Math.max(most, tick), 0) + 1;
+}
+
+/**
+ * What a timestep makes of its input alone could be had at the very beginning. It comes when the timestep is at
+ * it, just before it is used; and so does every leaf.
+ */
+function waitForTheState(level, inOrder) {
+  const { boxes, operands, users, time, when } = level;
+  const apart = (a, b) => time(a) !== null && time(b) !== null && time(a) !== time(b);
+  // Whether anything of another timestep has a part in a box.
+  const fed = new Uint8Array(boxes.count);
+  for (const box of inOrder)
+    fed[box] = operands(box).some((operand) => fed[operand] || apart(operand, box)) ? 1 : 0;
+  const handedTo = new Set(inOrder.filter((box) => fed[box]).map(time));
+  for (let k = inOrder.length - 1; k >= 0; k -= 1) {
+    const box = inOrder[k];
+    const usedHere = handedTo.has(time(box)) && users(box).some((user) => time(user) === time(box));
+    if (fed[box] || !users(box).length || (operands(box).length && !usedHere)) continue;
+    const used = users(box).reduce((least, user) => Math.min(least, when[user]), Infinity);
+    when[box] = Math.max(when[box], used - 1);
+  }
 }
 
 /** The timestep that each tick of a pass is at; null before the first and after the last. */

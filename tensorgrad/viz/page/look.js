@@ -97,7 +97,10 @@ function makeLook(data, level, state, palette, scales) {
     palette,
     view: state.view,
     t,
+    // On paper no timestep is the one that is looked at.
+    marked: state.marked ?? true,
     backwards: state.view === 'backward',
+    first: state.view === 'compare' ? level.first(t) : undefined,
     scale,
     box: scale ? (box) => coded(scale.code(measure(box)), scale) : plainBox,
     coded,
@@ -119,16 +122,16 @@ function makeLook(data, level, state, palette, scales) {
   };
 }
 
-/** What flows back along a wire; in the rolled picture at the timestep which is looked at. */
+/** What flows back along a wire; in the rolled picture at the timestep which is looked at, where it is known. */
 function flowAt(data, level, i, t) {
   const { wires, boxes } = level;
   const whole = data.levels.get('op');
   const [tail, head] = [wires.tail[i], wires.head[i]];
   if (!level.rolled || !whole || tail < 0 || head < 0 || level.time(head) === null) return wires.flow[i];
-  const there = whole.boxOf(data.series.tensor(data.series.of[boxes.tensor[head]], t));
-  const wanted = data.series.of[boxes.tensor[tail]];
-  const found = (whole.wiresInto[there] ?? []).find(
-    (other) => data.series.of[whole.boxes.tensor[whole.wires.tail[other]]] === wanted,
-  );
+  const { of, tensor } = data.series;
+  const there = whole.boxOf(tensor(of[boxes.tensor[head]], t));
+  if (there === undefined) return wires.flow[i];
+  const isSame = (other) => of[whole.boxes.tensor[whole.wires.tail[other]]] === of[boxes.tensor[tail]];
+  const found = whole.wiresInto[there].find(isSame);
   return found === undefined ? null : whole.wires.flow[found];
 }

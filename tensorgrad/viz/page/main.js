@@ -27,6 +27,8 @@ function startPage() {
   makeControls(page, boxes, player, makeSearch(page));
   page.touch('start');
   page.update();
+  if (!whyNoView(data)[raw.view]) page.set({ view: raw.view });
+  if (page.state.view === 'compare' && data.first != null) page.jump(data.first);
   window.tensorgradPage = page;
 }
 

@@ -26,6 +26,7 @@ function makePage(data, first) {
     state,
     palette: null,
     scales: {},
+    pointer: [0, 0],
     level: () => data.levels.get(state.level),
     camera: () => cameras.get(state.level),
     cameras: () => cameras.values(),
@@ -57,8 +58,8 @@ function makePage(data, first) {
       for (const part of parts) part(now);
     },
     /** A part is a function that is told what has changed. */
-    add(...more) {
-      parts.push(...more);
+    add(part) {
+      parts.push(part);
     },
 
     // --- what several parts want to know ---
@@ -76,35 +77,35 @@ function makePage(data, first) {
       const time = (tensor) => Math.abs(data.tensors.time(tensor) - state.t);
       return data.series.all[number].tensors.reduce((best, one) => (time(one) < time(best) ? one : best));
     },
-    /** The gradient's norm, or in the comparison the error. */
-    measure: (tensor) =>
-      state.view === 'compare' ? (data.errors.get(tensor) ?? null) : data.grads.norm(tensor),
 
     // --- what several parts do ---
     goTo(t) {
-      const to = Math.max(data.frames.from, Math.min(data.frames.to, t));
-      if (data.frames.steps && to !== state.t)
-        page.set({ t: to, ...(state.now !== null && { now: page.tickOf(to) }) });
+      if (data.frames.index(t) >= 0 && t !== state.t)
+        page.set({ t, ...(state.now !== null && { now: page.tickOf(t) }) });
       page.showTime();
     },
+    move(by) {
+      page.goTo(data.frames.move(state.t, by));
+    },
+    /** Where a pass is that has just reached a timestep. */
     tickOf(t) {
       const level = page.level();
       if (level.rolled)
-        return (t - data.frames.from) * level.ticks + (state.direction > 0 ? 0 : level.ticks - 1);
+        return data.frames.index(t) * level.ticks + (state.direction > 0 ? 0 : level.ticks - 1);
       const tick = state.direction > 0 ? level.timeOfTick.indexOf(t) : level.timeOfTick.lastIndexOf(t);
       return tick < 0 ? state.now : tick;
     },
     /** Bring the timestep into sight. */
     showTime() {
       const [level, camera] = [page.level(), page.camera()];
-      const column = level.times.find(({ t }) => t === state.t);
+      const column = level.column(state.t);
       if (!column || level.rolled || !camera.placed) return;
       const y = camera.fromY(camera.top + MARGIN);
       if (camera.reveal(column.from, y, column.to - column.from, 0)) page.touch('camera');
     },
     showBox(box) {
       const { x, y, width, height } = page.level().boxes;
-      if (camera().reveal(x[box], y[box], width[box], height[box])) page.touch('camera');
+      if (page.camera().reveal(x[box], y[box], width[box], height[box])) page.touch('camera');
     },
     /** Go to a tensor, wherever it is, and pin it. */
     jump(tensor) {
@@ -134,6 +135,5 @@ function makePage(data, first) {
       page.set({ t, focus: number, pin: state.pin === number && state.t === t ? null : number });
     },
   };
-  const camera = page.camera;
   return page;
 }

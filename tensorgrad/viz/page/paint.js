@@ -2,19 +2,22 @@
 
 const LEAST_LABEL_SCALE = 0.5;
 const LEAST_NAMED_BAND = 8;
+const LEAST_LETTERS = 8;
 const LEAST_BOX_WIDTH = 9;
+const LEAST_COLUMN_WIDTH = 40;
 const RULER = 24;
 
 /** blocks, boxes or labels: what can be made out at this distance. */
 function detailOf(level, camera) {
   if (camera.unit() >= LEAST_LABEL_SCALE) return 'labels';
-  return level.typical * camera.sx >= LEAST_BOX_WIDTH ? 'boxes' : 'blocks';
+  const wide = level.typical * camera.sx >= LEAST_BOX_WIDTH || level.pitch * camera.sx >= LEAST_COLUMN_WIDTH;
+  return wide ? 'boxes' : 'blocks';
 }
 
 function paintLevel(surface, level, camera, look, styles) {
   const detail = detailOf(level, camera);
   const [low, high] = [camera.fromX(-20), camera.fromX(camera.width + 20)];
-  paintFrames(surface, level, camera, look, detail, styles);
+  const paintTitles = paintFrames(surface, level, camera, look, detail, styles);
   const wires = level.wiresWithin(low, high);
   if (detail === 'blocks') {
     const rails = wires.filter((i) => ['rail', 'gather'].includes(level.wires.sort(i).kind));
@@ -27,39 +30,54 @@ function paintLevel(surface, level, camera, look, styles) {
     for (const box of level.boxesWithin(low, high))
       paintBox(surface, level, camera, look, box, detail, styles);
   }
+  paintTitles();
+  if (look.first !== undefined) paintFirst(surface, level, camera, look.palette, look.first);
 }
 
 // --- frames ----------------------------------------------------------------------------------------------
 function paintFrames(surface, level, camera, look, detail, styles) {
   const { palette } = look;
-  for (const i of level.outlinesWithin(camera.fromX(0), camera.fromX(camera.width))) {
-    const outline = level.outlines[i];
-    const timed = outline.time !== null;
-    if (timed && detail === 'blocks') continue;
-    const place = areaOf(camera, outline);
-    const current = timed && !level.rolled && outline.time <= look.t && look.t <= outline.last;
-    surface.rect(...place, {
+  const visible = level.outlinesWithin(camera.fromX(0), camera.fromX(camera.width));
+  const shown = visible
+    .map((i) => level.outlines[i])
+    .filter(({ time }) => time === null || detail !== 'blocks');
+  const isNow = ({ time, last }) =>
+    look.marked && !level.rolled && time !== null && time <= look.t && look.t <= last;
+  for (const outline of shown) {
+    const now = isNow(outline);
+    surface.rect(...areaOf(camera, outline), {
       fill: palette.frame,
-      stroke: current ? palette.ink : palette.rim,
-      width: current ? 2 : 1,
+      stroke: now ? palette.ink : palette.rim,
+      width: now ? 2 : 1,
       radius: Math.min(8, 8 * camera.unit() + 2),
     });
-    if (detail !== 'blocks' && place[2] > 34) {
-      const {
-        size: full,
-        at: [right, down],
-      } = styles.title;
-      const size = Math.max(9, full * camera.unit());
-      const fill = current ? palette.ink : palette.soft;
-      const looks = { size, bold: true, fill, align: 'left', most: place[2] - 2 * right };
-      surface.text(
-        place[0] + right * camera.unit(),
-        place[1] + down * Math.max(camera.unit(), 0.75),
-        outline.title,
-        looks,
-      );
-    }
   }
+  return () =>
+    shown.forEach((outline) => paintTitle(surface, camera, look, outline, isNow(outline), styles.title));
+}
+
+/** The title of a frame in the band that the layout keeps free for it, as long as that has room for letters. */
+function paintTitle(surface, camera, { palette }, { title, time, ...outline }, now, style) {
+  const [x, y, width, height] = areaOf(camera, outline);
+  const unit = camera.unit();
+  const size = Math.max(LEAST_LETTERS, style.size * unit);
+  const [right, down] = [style.at[0] * unit, style.at[1] * unit + (size - style.size * unit) / 2];
+  const fits = style.height * unit >= LEAST_LETTERS;
+  // The times stand in the ruler too, but which layer is which is to be seen from afar.
+  if (width < 3 * size || (!fits && (time !== null || height < 4 * size))) return;
+  const base = fits ? y + down : y + size + 1;
+  if (!fits) {
+    const wide = Math.min(width, title.length * size * 0.6 + 2 * right);
+    surface.rect(x + 1, y + 1, wide, size + 3, { fill: palette.frame, radius: 3, alpha: 0.85 });
+  }
+  const most = width - 2 * right;
+  surface.text(x + right + 1, base, title, {
+    size,
+    bold: true,
+    fill: now ? palette.ink : palette.soft,
+    align: 'left',
+    most,
+  });
 }
 
 function areaOf(camera, { x, y, width, height }) {
@@ -79,6 +97,20 @@ function boxArea(level, camera, box) {
     to - from,
     Math.max(2, Math.round(band.height * camera.sy) - 1),
   ];
+}
+
+/** A mark around the box where a comparison found the first difference. */
+function paintFirst(surface, level, camera, palette, box) {
+  const [x, y, width, height] = boxArea(level, camera, box);
+  if (x > camera.width || x + width < 0) return;
+  surface.rect(x - 4, y - 4, Math.max(4, width) + 8, height + 8, {
+    stroke: palette.wrong,
+    width: 3,
+    radius: 8,
+  });
+  const middle = Math.max(50, Math.min(camera.width - 50, x + width / 2));
+  surface.rect(middle - 46, y - 25, 92, 18, { fill: palette.wrong, radius: 4 });
+  surface.text(middle, y - 12, 'first to differ', { size: 12, bold: true, fill: palette.paper });
 }
 
 // --- wires -----------------------------------------------------------------------------------------------
@@ -290,7 +322,7 @@ function paintBandNames(surface, level, camera, look) {
 
 /** From afar the timestep that is looked at is a mark across all bands. */
 function paintColumn(surface, level, camera, look) {
-  const column = level.times.find(({ t }) => t === look.t);
+  const column = level.column(look.t);
   if (!column) return;
   const [from, to] = [camera.toX(column.from), camera.toX(column.to)];
   const wide = Math.max(4, to - from);

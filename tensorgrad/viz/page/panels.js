@@ -30,7 +30,7 @@ function placeIn(data, text) {
   let [found, longest] = [data.first, 0];
   for (const [, t] of text.matchAll(/ at t=(\d+)/g)) {
     for (const one of data.series.all) {
-      const tensor = one.timed ? (one.at[Number(t) - data.frames.from] ?? -1) : -1;
+      const tensor = one.timed ? data.series.tensor(one.number, Number(t)) : -1;
       const { name } = data.tensors.sort(one.tensors[0]);
       if (tensor < 0 || name.length <= longest || !text.includes(`${name} at t=${t}`)) continue;
       const before = text[text.indexOf(`${name} at t=${t}`) - 1] ?? ' ';
@@ -126,7 +126,7 @@ function makeTable(page) {
         'tr',
         {},
         make('th', { scope: 'row' }, bdi(strip.title)),
-        make('td', { class: 'number' }, readingOf(strip, state.t - data.frames.from)),
+        make('td', { class: 'number' }, readingOf(strip, data.frames.index(state.t))),
       ),
     );
     if (!rows.length) return [];

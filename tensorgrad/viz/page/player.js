@@ -63,8 +63,8 @@ function makePlayer(page) {
   function to(tick) {
     if (tick === state.now) return;
     const level = page.level();
-    const t = level.rolled ? data.frames.from + Math.floor(tick / level.ticks) : level.timeOfTick[tick];
-    page.set({ now: tick, ...(t !== null && data.frames.steps && { t }) });
+    const t = level.rolled ? data.frames.times[Math.floor(tick / level.ticks)] : level.timeOfTick[tick];
+    page.set({ now: tick, ...(t !== null && t !== undefined && { t }) });
     page.showTime();
   }
 

@@ -14,12 +14,14 @@ function makePrinter(page, applyTheme) {
     applyTheme('light');
     const level = page.level();
     const rows = rowsOf(level, page.camera());
-    const look = makeLook(data, level, { ...state, now: null, t: null }, page.palette, page.scales);
+    const look = makeLook(data, level, { ...state, now: null, marked: false }, page.palette, page.scales);
     const about = data.frames.steps ? `, ${counted(data.frames.steps, 'timestep')}` : '';
     paper.append(
       make('p', {}, `${state.view} view${about}${rows.part ? '; the part of it that was in sight' : ''}`),
     );
     paper.append(make('div', { class: 'legend' }, ...legendItems(page)));
+    if (state.view === 'compare')
+      paper.append(make('ol', {}, ...data.words.map((text) => make('li', {}, bdi(text)))));
     for (const row of rows) paper.append(drawRow(level, row, look));
     paper.hidden = false;
   }
@@ -53,7 +55,7 @@ function rowsOf(level, camera) {
     const [left, right] = [Math.max(0, camera.fromX(0)), Math.min(level.width, camera.fromX(camera.width))];
     return Object.assign([[left, right, Math.min(scale, PAPER_WIDTH / (right - left))]], { part: true });
   }
-  const starts = level.times.map(({ from }) => from - 6);
+  const starts = level.columns.map(({ from }) => from - 6);
   const cuts = [0];
   for (let k = 1; k < count && starts.length; k += 1)
     cuts.push(starts[nearest(starts, (k * level.width) / count)]);

@@ -8,8 +8,7 @@ function makeStage(page) {
   const { data, state } = page;
   const [stage, canvas] = [$('stage'), $('canvas')];
 
-  function paint(changed) {
-    if (changed.size === 1 && changed.has('said')) return;
+  function paint() {
     const [level, camera] = [page.level(), page.camera()];
     const pen = penOf(canvas, camera.width, camera.height);
     if (!pen) return;
@@ -17,7 +16,7 @@ function makeStage(page) {
     const look = makeLook(data, level, state, page.palette, page.scales);
     paintLevel(surface, level, camera, look, data.styles);
     paintMarks(surface, page, level, camera);
-    if (level.times.length && !level.rolled) paintRuler(surface, level, camera, look);
+    if (level.columns.length && !level.rolled) paintRuler(surface, level, camera, look);
     Object.assign(stage.dataset, {
       level: state.level,
       view: state.view,
@@ -31,7 +30,7 @@ function makeStage(page) {
   function resize() {
     const { width, height } = stage.getBoundingClientRect();
     for (const camera of page.cameras()) {
-      camera.resize(width, height, camera.level.times.length && !camera.level.rolled ? RULER : 0);
+      camera.resize(width, height, camera.level.columns.length && !camera.level.rolled ? RULER : 0);
     }
     page.touch('size');
   }
@@ -40,9 +39,9 @@ function makeStage(page) {
     if (changed.has('level') || changed.has('size')) {
       const camera = page.camera();
       if (!camera.placed && camera.width > 1) camera.begin();
-      if (changed.has('level')) page.showTime();
+      page.showTime();
     }
-    paint(changed);
+    paint();
   });
 
   new ResizeObserver(() => {
@@ -55,16 +54,12 @@ function makeStage(page) {
 
 // --- what lies over the picture --------------------------------------------------------------------------
 function paintMarks(surface, page, level, camera) {
-  const { state, data, palette } = page;
+  const { state, palette } = page;
   const ring = (box, color, width, gap) => {
     const [x, y, w, h] = boxArea(level, camera, box);
     const style = { stroke: color, width, radius: 5 + gap };
     surface.rect(x - gap, y - gap, Math.max(3, w) + 2 * gap, h + 2 * gap, style);
   };
-  if (state.view === 'compare' && data.first !== null) {
-    const first = level.rolled ? undefined : level.boxOf(data.first);
-    if (first !== undefined) paintFirst(surface, level, camera, palette, first);
-  }
   const pinned = level.find(state.pin, state.t);
   if (pinned !== undefined) ring(pinned, palette.accent, 3, 3);
   if (state.hover !== null) {
@@ -87,32 +82,20 @@ function paintMarks(surface, page, level, camera) {
   }
 }
 
-function paintFirst(surface, level, camera, palette, box) {
-  const [x, y, width, height] = boxArea(level, camera, box);
-  const text = 'first to differ';
-  surface.rect(x - 4, y - 4, Math.max(4, width) + 8, height + 8, {
-    stroke: palette.wrong,
-    width: 3,
-    radius: 8,
-  });
-  const middle = Math.max(50, Math.min(camera.width - 50, x + width / 2));
-  surface.rect(middle - 46, y - 25, 92, 18, { fill: palette.wrong, radius: 4 });
-  surface.text(middle, y - 12, text, { size: 12, bold: true, fill: palette.paper });
-}
-
 function paintRuler(surface, level, camera, look) {
   const { palette, t: now } = look;
   surface.rect(0, 0, camera.width, RULER, { fill: palette.paper });
   surface.lines([[0, RULER, camera.width, RULER]], { stroke: palette.rim, width: 1 });
-  const { times } = level;
   const every = roundStep(62 / (level.pitch * camera.sx));
   const at = ({ from, to }) => camera.toX((from + to) / 2);
-  const here = times.find(({ t }) => t === now);
+  const here = level.column(now);
   const hereX = here ? at(here) : -1000;
-  for (const time of times) {
-    const x = at(time);
-    if (time.t % every || x < -30 || x > camera.width + 30 || Math.abs(x - hereX) < 44) continue;
-    surface.text(x, 16, `t=${time.t}`, { size: 11, fill: palette.soft });
+  for (const column of level.columns) {
+    const x = at(column);
+    const block = column.last > column.t;
+    if ((column.t % every && !block) || x < -30 || x > camera.width + 30 || Math.abs(x - hereX) < 44)
+      continue;
+    surface.text(x, 16, block ? '…' : `t=${column.t}`, { size: 11, fill: palette.soft });
   }
   if (here) {
     surface.rect(hereX - 24, 3, 48, 18, { fill: palette.ink, radius: 4 });
@@ -167,11 +150,6 @@ function toSegment(x, y, ax, ay, bx, by) {
   return Math.hypot(x - ax - part * dx, y - ay - part * dy);
 }
 
-function timeAt(level, camera, px) {
-  const x = camera.fromX(px);
-  return level.times.find(({ from, to }) => from <= x && x < to)?.t ?? null;
-}
-
 // --- the mouse, the wheel, fingers -----------------------------------------------------------------------
 function watchPointers(page, stage, canvas) {
   const { state } = page;
@@ -201,7 +179,7 @@ function watchPointers(page, stage, canvas) {
       page.pinOn(box);
       return;
     }
-    const t = level.rolled ? null : timeAt(level, camera, px);
+    const t = level.rolled ? null : level.timeAt(camera.fromX(px));
     if (t !== null) page.goTo(t);
   }
 

@@ -49,7 +49,7 @@ function makeStrips(page) {
     if (['camera', 't', 'level', 'size', 'theme', 'start', 'jump'].some((what) => changed.has(what))) paint();
     if (changed.has('t') || changed.has('start')) {
       data.strips.forEach((strip, i) => {
-        readings[i].textContent = readingOf(strip, state.t - data.frames.from);
+        readings[i].textContent = readingOf(strip, data.frames.index(state.t));
       });
     }
   });
@@ -64,11 +64,16 @@ function readingOf({ kind, values }, i) {
 /** Where each number of a strip stands: under its timestep, or spread evenly where no columns are. */
 function cellsOf(page, strip, width) {
   const [level, camera] = [page.level(), page.camera()];
-  const from = page.data.frames.from;
+  const { frames } = page.data;
   const columns = level.rolled ? [] : level.columnsOf(strip.frame);
   if (!columns.length) {
     const wide = width / strip.values.length;
-    return strip.values.map((value, i) => ({ t: from + i, value, from: i * wide, to: (i + 1) * wide }));
+    return strip.values.map((value, i) => ({
+      t: frames.times[i],
+      value,
+      from: i * wide,
+      to: (i + 1) * wide,
+    }));
   }
   const cells = [];
   columns.forEach(({ t, x, width: wide }, i) => {
@@ -77,7 +82,7 @@ function cellsOf(page, strip, width) {
     const end = next && next.x > x && next.x - x < 1.6 * wide ? next.x : x + wide;
     const [left, right] = [camera.toX(x), camera.toX(end)];
     if (right > -5 && left < width + 5)
-      cells.push({ t, value: strip.values[t - from] ?? null, from: left, to: right });
+      cells.push({ t, value: strip.values[frames.index(t)] ?? null, from: left, to: right });
   });
   return cells;
 }
@@ -135,9 +140,9 @@ function share(x) {
 // --- the scrubber ----------------------------------------------------------------------------------------
 function makeTimeline(page) {
   const { data, state } = page;
-  const { from, to, steps } = data.frames;
+  const { from, to, steps, times, index } = data.frames;
   const [range, canvas, shown] = [$('time'), $('overview'), $('now')];
-  Object.assign(range, { min: from, max: Math.max(from, to), value: state.t });
+  Object.assign(range, { min: 0, max: Math.max(0, steps - 1), value: index(state.t) });
   const alone = steps < 2 ? 'There is only one timestep' : '';
   for (const control of [range, $('previous'), $('next')]) disable(control, alone);
   $('timeline').classList.toggle('still', Boolean(alone));
@@ -148,13 +153,13 @@ function makeTimeline(page) {
     const { width, height } = canvas.parentElement.getBoundingClientRect();
     const pen = penOf(canvas, Math.floor(width), Math.floor(height));
     if (!pen || steps < 2) return;
-    const toX = (t) => THUMB + ((t - from) / (steps - 1)) * (width - 2 * THUMB);
+    const toX = (i) => THUMB + (i / (steps - 1)) * (width - 2 * THUMB);
     const half = (width - 2 * THUMB) / (steps - 1) / 2;
     const cells = Array.from({ length: steps }, (_, i) => ({
-      t: from + i,
+      t: times[i],
       value: strip?.values[i] ?? null,
-      from: toX(from + i) - half,
-      to: toX(from + i) + half,
+      from: toX(i) - half,
+      to: toX(i) + half,
     }));
     if (strip) paintCells(pen, cells, page.scales[strip.kind], 2, 16, page.palette, null);
     paintWindow(pen, toX, half, width);
@@ -163,29 +168,32 @@ function makeTimeline(page) {
   /** A bracket around the timesteps that are in sight. */
   function paintWindow(pen, toX, half) {
     const [level, camera] = [page.level(), page.camera()];
-    if (level.rolled || !level.times.length) return;
-    const seen = level.times.filter(
-      (time) => camera.toX(time.to) > 0 && camera.toX(time.from) < camera.width,
-    );
-    if (!seen.length || seen.length === level.times.length) return;
+    if (level.rolled || !level.columns.length) return;
+    const seen = level.columns.filter((c) => camera.toX(c.to) > 0 && camera.toX(c.from) < camera.width);
+    if (!seen.length || seen.length === level.columns.length) return;
     pen.strokeStyle = page.palette.ink;
     pen.lineWidth = 1.5;
-    pen.strokeRect(toX(seen[0].t) - half, 1.5, toX(seen.at(-1).t) - toX(seen[0].t) + 2 * half, 17);
+    pen.strokeRect(
+      toX(index(seen[0].t)) - half,
+      1.5,
+      toX(index(seen.at(-1).last)) - toX(index(seen[0].t)) + 2 * half,
+      17,
+    );
   }
 
-  range.addEventListener('input', () => page.goTo(Number(range.value)));
-  $('previous').addEventListener('click', () => page.goTo(state.t - 1));
-  $('next').addEventListener('click', () => page.goTo(state.t + 1));
+  range.addEventListener('input', () => page.goTo(times[Number(range.value)]));
+  $('previous').addEventListener('click', () => page.move(-1));
+  $('next').addEventListener('click', () => page.move(1));
 
   page.add((changed) => {
     if (['camera', 't', 'level', 'size', 'theme', 'start', 'jump'].some((what) => changed.has(what))) paint();
     if (changed.has('t') || changed.has('start')) {
-      range.value = state.t;
+      range.value = index(state.t);
       range.setAttribute(
         'aria-valuetext',
         steps ? `timestep ${state.t}, from ${from} to ${to}` : 'no timesteps',
       );
-      shown.textContent = steps ? `t = ${state.t} of ${from} … ${to}` : 'no timesteps';
+      shown.textContent = steps ? `t = ${state.t} / ${to}` : 'no timesteps';
     }
   });
 }

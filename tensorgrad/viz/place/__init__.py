@@ -6,15 +6,15 @@ kind of timestep once and repeats it. In reading order:
 - `scene`, `guests`, `phases`: which timesteps follow each other, which sequences go side by side, what stands
   before, between and after;
 - `rows`: which boxes of different timesteps play one role, and in which row it stands;
-- `ways`, `between`: what is joined to what in the column that all timesteps share, and from column to column;
-- `layers`, `spread`, `lanes`, `ports`: the order in a row, places along it, lanes between rows, ends at boxes;
+- `ways`, `between`: what is joined to what in the column that all timesteps share, and between columns;
+- `layers`, `spread`, `lanes`, `ports`: order in a row, places along it, lanes between rows, ends at boxes;
 - `columns`, `nests`, `heights`: the column in lengths;
 - `parts`, `joints`: the same for what stands outside of all timesteps;
 - `assembly`: the pieces put together;
 - `paper`, `stamps`, `routes`, `labels`: boxes, outlines and wires.
 
-Until the very end, time runs along u and role along v, upwards. A drawing in which time runs downwards has the
-extents of its boxes exchanged before, and u and v after.
+Until the very end, time runs along u and role along v, upwards. A drawing in which time runs downwards has
+the extents of its boxes exchanged before, and u and v after.
 """
 
 from __future__ import annotations

@@ -5,16 +5,17 @@ Heights are relative to a region until all of them are stacked.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 from tensorgrad.viz.place.between import join_columns
 from tensorgrad.viz.place.columns import Column
 from tensorgrad.viz.place.heights import PAD, Sheet
-from tensorgrad.viz.place.joints import Joints, Name, PartKey
-from tensorgrad.viz.place.parts import Item, Part
-from tensorgrad.viz.place.phases import Phases
-from tensorgrad.viz.place.ways import Plan, Ways
+from tensorgrad.viz.place.joints import Joints, PartKey
+from tensorgrad.viz.place.parts import Item, Name, Part
+from tensorgrad.viz.place.phases import Phases, Unit
+from tensorgrad.viz.place.ways import Bus, Ways
 from tensorgrad.viz.text import TITLE, text_width
 
 __all__ = ["BETWEEN_FRAMES", "BLOCK_PAD", "HOUSE_PAD", "Assembly"]
@@ -40,7 +41,7 @@ class Assembly:
         sheets: by phase, its column.
         begins, widths: by phase, where its columns begin along time, and how wide they are.
         extent: by phase, from where to where it reaches along time.
-        parts, part_at: by key, what stands outside of the timesteps, and where its left edge and height 0 are.
+        parts, part_at: by key, what stands outside of the timesteps; where its left edge and height 0 are.
         low, high, beyond: of the regions that hold timesteps; `beyond` by region, phase and side, how far it
             reaches beyond the timesteps.
         up: by region, how high its height 0 is.
@@ -58,8 +59,12 @@ class Assembly:
         for ways in self.ways:
             join_columns(ways)
             least = self._room_for_titles(ways)
-            self.sheets.append(Sheet(Column(ways), self.title, *((0.0, least) if self.vertical else (least, 0.0))))
-        self.widths = [self._column_widths(ways, sheet) for ways, sheet in zip(self.ways, self.sheets, strict=True)]
+            tall = self._room_for_blocks(ways)
+            size = (0.0, max(least, tall)) if self.vertical else (least, tall)
+            self.sheets.append(Sheet(Column(ways), self.title, *size))
+        self.widths = [
+            self._column_widths(ways, sheet) for ways, sheet in zip(self.ways, self.sheets, strict=True)
+        ]
         self._find_skip_lanes()
         self.joints = Joints(phases, self.ways)
         self._stack_regions()
@@ -72,6 +77,11 @@ class Assembly:
         titles = {step.frame.title for step in steps if step.frame and not step.block}
         longest = max((text_width(title, TITLE.size, TITLE.bold) for title in titles), default=0.0)
         return min(round(longest), 200.0) + 18.0
+
+    def _room_for_blocks(self, ways: Ways) -> float:
+        steps = (self.scene.steps[s] for t in ways.tracks for s in self.scene.tracks[t].steps)
+        heights = (self.scene.size[step.boxes[0]][1] for step in steps if step.block)
+        return max(heights, default=0.0) + BLOCK_PAD + max(self.title, BLOCK_PAD)
 
     def _column_widths(self, ways: Ways, sheet: Sheet) -> list[float]:
         scene = self.scene
@@ -102,11 +112,11 @@ class Assembly:
         steps, scene = self.scene.steps, self.scene
         for phase, ways in enumerate(self.ways):
             spans: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
-            for k, number, plan in ways.skips:
+            for k, number in ways.skips:
                 columns = steps[scene.home[scene.tails[k]]].columns[0], steps[number].columns[0]
                 spans[self.band_under(phase, k, number)].append((min(columns), max(columns), k))
                 if self.vertical:
-                    self.lane_step = text_width("skips 000", _LABEL) + 8.0
+                    self.lane_step = round(text_width("skips 000", _LABEL)) + 8.0
             for band, found in spans.items():
                 ends: list[int] = []
                 for low, high, k in sorted(found):
@@ -151,6 +161,7 @@ class Assembly:
 
     def _stack(self, region: int) -> None:
         placed: list[tuple[int, int, float]] = []
+        placed_units: list[Unit] = []
         lows, highs = [0.0], [0.0]
         for unit in self.phases.units.get(region, ()):
             what, number = unit
@@ -164,11 +175,39 @@ class Assembly:
                 first, last = min(self.phases.of_region[number]), max(self.phases.of_region[number])
                 low, high = self.low[number], self.high[number]
             floor = max((top for a, b, top in placed if a <= last and first <= b), default=None)
-            rise = self.rise[unit] = 0.0 if floor is None else floor + _BETWEEN_BANDS - low
+            rise = self._level_with(unit, placed_units) if floor is None else floor + _BETWEEN_BANDS - low
+            self.rise[unit] = rise
+            placed_units.append(unit)
             placed.append((first, last, rise + high))
             lows.append(rise + low)
             highs.append(rise + high)
         self.low[region], self.high[region] = min(lows), max(highs)
+
+    def _level_with(self, unit: Unit, others: Sequence[Unit]) -> float:
+        """How high something must be for a value that it receives at its beginning to come straight."""
+        for joint in self.joints.of.values():
+            leaving = [(phase, bus) for phase, _, bus in joint.buses if bus.kind == "last"]
+            entering = [(phase, bus) for phase, _, bus in joint.buses if bus.kind == "first"]
+            for after, end in entering:
+                own = self._height_in(unit, after, end)
+                for before, begin in leaving:
+                    for other in others:
+                        height = self._height_in(other, before, begin)
+                        if own is not None and height is not None and after == before + 1:
+                            return self.rise[other] + height - own
+        return 0.0
+
+    def _height_in(self, unit: Unit, phase: int, bus: Bus) -> float | None:
+        """The height of a bus within what holds it; None if that does not hold it."""
+        track = self.ways[phase].tracks[self.joints.band(phase, bus)]
+        inner: Unit = "track", track
+        v = bus.v
+        for region in self.phases.around(self.scene.tracks[track].region):
+            if inner == unit:
+                return v
+            v += self.rise.get(inner, 0.0)
+            inner = "region", region
+        return None
 
     def _collect(self, region: int, phase: int, right: bool) -> None:
         """What comes to the edge of a phase from what a region holds, and how far that reaches."""
@@ -183,7 +222,7 @@ class Assembly:
             elif what == "track" and self.scene.tracks[number].phase == phase:
                 band = self.ways[phase].tracks.index(number)
                 for key, bus in self.ways[phase].buses.items():
-                    if bus.kind != "own" and bus.right == right and self.joints.band(phase, bus) == band:
+                    if not bus.inner and bus.right == right and self.joints.band(phase, bus) == band:
                         name = ("g" if bus.kind == "gather" else "v"), bus.box
                         terminals.append(((phase, key), bus.v + rise, name))
         self.beyond[region, phase, right] = reach
@@ -198,7 +237,7 @@ class Assembly:
                 getattr(strands[name], inner)[terminal] = v
             part = self._lay_out(key, -1 if right else 1)
             self.edge[region, phase, right] = [
-                (("out", key), part.terminal(outer, name, ("out", key)), name)  # type: ignore[misc]
+                (("out", key), part.terminal(outer, name, ("out", key)), name)
                 for name in strands
                 if (key, name) in self.joints.outer
             ]
@@ -227,7 +266,7 @@ class Assembly:
         joints = self.joints
         strands = joints.strands[key]
         for name, strand in strands.items():
-            edge = joints.outer.get((key, name))  # type: ignore[arg-type]
+            edge = joints.outer.get((key, name))
             if edge:
                 getattr(strand, edge)["out", key] = None
         items: dict[Hashable, Item] = {i: Item(*self.scene.size[i]) for i in joints.members.get(key, ())}
@@ -239,16 +278,17 @@ class Assembly:
         """A part as an item of that around it."""
         part, strands = self.parts[key], self.joints.strands[key]
         width = part.width + 2 * HOUSE_PAD + self.before
-        height = part.high - part.low + 2 * HOUSE_PAD + self.title
+        # Even, so that its middle is on the grid.
+        height = 2.0 * math.ceil((part.high - part.low + self.title) / 2 + HOUSE_PAD)
         frame = self.scene.regions[key[0]].frame
         if frame is not None and not self.vertical:
             width = max(width, min(round(text_width(frame.title, TITLE.size, TITLE.bold)), 200.0) + 18.0)
-        middle = (part.low + part.high + self.title) / 2
+        middle = part.low - HOUSE_PAD + height / 2
         inlets, outlets = (
             {
                 name: part.terminal(edge, name, ("out", key)) - middle
                 for name in strands
-                if self.joints.outer.get((key, name)) == edge  # type: ignore[arg-type]
+                if self.joints.outer.get((key, name)) == edge
             }
             for edge in ("left", "right")
         )

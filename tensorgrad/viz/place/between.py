@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from tensorgrad.viz.place.ways import Bus, Key, Plan, Ways
+from tensorgrad.viz.place.ways import Bus, Key, Plan, Sink, Source, Ways
 
 __all__ = ["join_columns"]
 
-# A value that so many timesteps use, not counting the next, is drawn as a line with taps.
+# A value that so many timesteps use, not counting the next, is drawn as a line with taps; so is what is made
+# of values of so many timesteps.
 _MANY = 3
 
 
@@ -24,13 +25,18 @@ class _Between:
         self.ways = ways
         self.scene = ways.scene
         self.cache: dict[Key, Plan] = {}
-        # What blocks hand on enters as it does elsewhere, and so is looked at last.
+        # What blocks hand on, and what comes from outside into the first timestep, enters as it does
+        # elsewhere, and so is looked at last.
         self.from_blocks: list[tuple[int, int, int, int]] = []
+        self.into_first: list[tuple[int, int, int, int]] = []
         self.buses_of: dict[int, list[Bus]] = defaultdict(list)
+        self.joins: dict[tuple[int, int], Sink] = {}
+        self.distances: dict[tuple[Source, Sink], set[int]] = defaultdict(set)
 
     def run(self) -> None:
         ways, scene = self.ways, self.scene
-        self.far = self.far_users()
+        self.far_users, self.far_operands = self.find_far()
+        self.users = self.users_from_outside()
         blocks = []
         for band, t in enumerate(ways.tracks):
             for number in scene.tracks[t].steps:
@@ -40,6 +46,8 @@ class _Between:
                     self.into_timestep(band, number)
         for number in blocks:
             self.into_block(number)
+        for number, at, k, head in self.into_first:
+            self.put(number, at, k, self.first(k, number, head))
         for number, at, k, head in self.from_blocks:
             self.put(number, at, k, self.from_block(k, number, head))
         for j, arrows in scene.gathers.items():
@@ -48,10 +56,13 @@ class _Between:
             if ways.here(scene.home[scene.tails[k]]) and not ways.here(scene.home[scene.heads[k]]):
                 self.gather(scene.heads[k], [k])
 
-    def far_users(self) -> Counter[int]:
-        """Of each box of the phase, how many timesteps use it that are not its own or next to that."""
+    def find_far(self) -> tuple[Counter[int], Counter[int]]:
+        """Of each box of the phase, how many timesteps use it, and how many before it lead to it.
+
+        Its own timestep and those next to that do not count.
+        """
         scene, ways = self.scene, self.ways
-        pairs = set()
+        users, operands = set(), set()
         for t in ways.tracks:
             for number in scene.tracks[t].steps:
                 for k in scene.steps[number].arrows:
@@ -60,13 +71,28 @@ class _Between:
                     if before >= 0 and abs(number - before) > 1 and ways.here(before):
                         one, other = scene.steps[before], scene.steps[number]
                         if not one.block and not other.block and one.columns != other.columns:
-                            pairs.add((i, number))
-        return Counter(i for i, _ in pairs)
+                            users.add((i, number))
+                            if one.columns[0] < other.columns[0]:
+                                operands.add((scene.heads[k], before))
+        return Counter(i for i, _ in users), Counter(j for j, _ in operands)
+
+    def users_from_outside(self) -> dict[int, set[int]]:
+        """By box outside of the phase, the timesteps of the phase that use it."""
+        scene, ways = self.scene, self.ways
+        found: dict[int, set[int]] = defaultdict(set)
+        for i, arrows in scene.taps.items():
+            for k in arrows:
+                if ways.here(scene.home[scene.heads[k]]):
+                    found[i].add(scene.home[scene.heads[k]])
+        for k in scene.across:
+            if not ways.here(scene.home[scene.tails[k]]):
+                found[scene.tails[k]].add(scene.home[scene.heads[k]])
+        return found
 
     def put(self, number: int, at: int, k: int, plan: Plan) -> None:
         self.ways.plans[number][at] = plan
         if plan.kind == "skip":
-            self.ways.skips.append((k, number, plan))
+            self.ways.skips.append((k, number))
 
     # --- into timesteps ----------------------------------------------------------------------------------
     def into_timestep(self, band: int, number: int) -> None:
@@ -83,12 +109,18 @@ class _Between:
             key: Key
             if before < 0 or not ways.here(before):
                 key = kind, at, -1 - i
+                if self.alone_in_first(i, number):
+                    self.into_first.append((number, at, k, slot + first))
+                    continue
                 if key not in self.cache:
                     self.cache[key] = self.tap(k, slot + first)
-            elif self.far.get(i, 0) >= _MANY and abs(number - before) > 1:
+            elif self.far_users[i] >= _MANY and abs(number - before) > 1:
                 key = kind, at, -1 - i
                 if key not in self.cache:
                     self.cache[key] = self.own_tap(k, slot + first)
+            elif self.far_operands[scene.heads[k]] >= _MANY and scene.steps[before].columns < step.columns:
+                plans[at] = self.join(k, number, slot + first)
+                continue
             else:
                 key = kind, at, number - before, ways.slot_of[i]
                 if key not in self.cache:
@@ -97,7 +129,7 @@ class _Between:
             if plan.kind == "tap" and plan.bus is not None:
                 plan.bus.taps.append((k, number))
             elif plan.kind == "skip":
-                ways.skips.append((k, number, plan))
+                ways.skips.append((k, number))
 
     def between(self, k: int, before: int, number: int, head: int) -> Plan:
         """From one timestep into another."""
@@ -114,7 +146,39 @@ class _Between:
             return Plan("carried", sink, source, out, ways.enter("next", source, -far, out, sink, used))
         side = 1 if other.columns[0] > one.columns[0] else -1
         out = ways.leave(source, side, sent, under=True)
-        return Plan("skip", sink, source, out, ways.enter("skip", source, -side, out, sink, used))
+        # Of one role in different timesteps; of too many they enter together.
+        distances = self.distances[source, sink]
+        distances.add(far)
+        what = (source, far) if len(distances) <= _MANY else source
+        return Plan("skip", sink, source, out, ways.enter("skip", what, -side, out, sink, used))
+
+    def alone_in_first(self, i: int, number: int) -> bool:
+        """Whether a value from outside is used by the first timestep alone."""
+        at_left = not self.scene.steps[number].columns[0] and not self.comes_from_right(i)
+        return at_left and self.users[i] == {number}
+
+    def first(self, k: int, number: int, head: int) -> Plan:
+        """Into the first timestep: as a value from a timestep before would come."""
+        ways, scene = self.ways, self.scene
+        i, sink, used = scene.tails[k], (head, scene.arrows[k].argnum), {ways.kinds[number]}
+        for entry in ways.entries.values():
+            if entry.kind == "next" and entry.side < 0 and entry.source and sink in entry.sinks:
+                entry.sinks[sink] |= used
+                break
+        else:
+            entry = ways.enter("first", (i, sink), -1, None, sink, used)
+        key = "first", i, entry.key
+        if key not in ways.buses:
+            ways.buses[key] = Bus(i, "first", ways.level[head], False, entry=entry)
+        ways.buses[key].taps.append((k, number))
+        return Plan("tap", sink, entry=entry, bus=ways.buses[key])
+
+    def comes_from_right(self, i: int) -> bool:
+        station = self.ways.phases.station[i]
+        if station < 0:
+            track = self.scene.steps[self.scene.home[i]].track
+            station = self.scene.tracks[track].phase + 1
+        return station > self.ways.phase
 
     def tap(self, k: int, head: int) -> Plan:
         """From outside of the phase."""
@@ -126,15 +190,12 @@ class _Between:
         return Plan("tap", (head, arrow.argnum), bus=bus)
 
     def bus_into(self, i: int, level: int) -> Bus:
-        ways, scene = self.ways, self.scene
+        buses = self.ways.buses
         key = "in", i, level
-        if key not in ways.buses:
-            station = ways.phases.station[i]
-            if station < 0:
-                station = scene.tracks[scene.steps[scene.home[i]].track].phase + 1
-            ways.buses[key] = Bus(i, "in", level, station > ways.phase)
-            self.buses_of[i].append(ways.buses[key])
-        return ways.buses[key]
+        if key not in buses:
+            buses[key] = Bus(i, "in", level, self.comes_from_right(i))
+            self.buses_of[i].append(buses[key])
+        return buses[key]
 
     def own_tap(self, k: int, head: int) -> Plan:
         """From a timestep to many others."""
@@ -145,11 +206,26 @@ class _Between:
         if key not in ways.buses:
             number = scene.home[i]
             out = ways.leave((ways.slot_of[i], arrow.role), 1, {ways.kinds[number]})
-            ways.buses[key] = Bus(i, "own", level, False, origin=(out, number))
+            ways.buses[key] = Bus(i, "own", level, False, home=number, exit=out)
         bus = ways.buses[key]
         bus.sinks.add((head, arrow.argnum))
         bus.argnum = min(bus.argnum, arrow.argnum)
         return Plan("tap", (head, arrow.argnum), bus=bus)
+
+    def join(self, k: int, number: int, head: int) -> Plan:
+        """From one of many timesteps into one after them."""
+        ways, scene = self.ways, self.scene
+        i, j = scene.tails[k], scene.heads[k]
+        level = ways.level[ways.slot_of[i]]
+        key = "join", j, level
+        if key not in ways.buses:
+            # All operands come in at the place of one.
+            sink = self.joins.setdefault((head, level), (head, scene.arrows[k].argnum))
+            entry = ways.enter("join", (head, level), -1, None, sink, {ways.kinds[number]})
+            ways.buses[key] = Bus(j, "join", level, True, home=number, entry=entry)
+        bus = ways.buses[key]
+        bus.taps.append((k, scene.home[i]))
+        return Plan("join", (head, scene.arrows[k].argnum), bus=bus)
 
     # --- out of timesteps --------------------------------------------------------------------------------
     def gather(self, j: int, arrows: list[int]) -> None:
@@ -173,10 +249,27 @@ class _Between:
             else:
                 band = ways.tracks.index(scene.steps[number].track)
                 level = usual.get(ways.tracks[band], ways.base[band] + ways.roles[band].rows - 1)
+            at_right = station > ways.phase and scene.steps[number].columns[1] == ways.columns - 1
+            if at_right and not many and ways.kinds[number] >= 0:
+                self.last(k, number, level)
+                continue
             key = ("gather", j, level) if many else ("out", i, level)
             if key not in ways.buses:
-                ways.buses[key] = Bus(j if many else i, "gather" if many else "out", level, station > ways.phase)
+                ways.buses[key] = Bus(
+                    j if many else i, "gather" if many else "out", level, station > ways.phase
+                )
             ways.buses[key].taps.append((k, number))
+
+    def last(self, k: int, number: int, level: int) -> None:
+        """Out of the last timestep of a phase."""
+        ways, scene = self.ways, self.scene
+        i = scene.tails[k]
+        role = scene.arrows[k].role
+        key = "last", i, role
+        if key not in ways.buses:
+            out = ways.leave((ways.slot_of[i], role), 1, {ways.kinds[number]})
+            ways.buses[key] = Bus(i, "last", level, True, home=number, exit=out)
+        ways.buses[key].taps.append((k, number))
 
     # --- blocks ------------------------------------------------------------------------------------------
     def into_block(self, number: int) -> None:

@@ -9,10 +9,12 @@ from tensorgrad.viz.place.layers import arrange, staged
 from tensorgrad.viz.place.ports import side_by_side
 from tensorgrad.viz.place.spread import Link, spread
 from tensorgrad.viz.place.ways import Key, Sink, Source, Ways
+from tensorgrad.viz.text import TITLE
 
 __all__ = ["Column"]
 
-_GAPS = {(True, True): 16.0, (True, False): 11.0, (False, True): 11.0, (False, False): 9.0}
+# Between two ways, a way and a box, two boxes.
+_GAPS = 9.0, 11.0, 16.0
 _PORT = 9.0
 _MARGIN = 9.0
 
@@ -137,13 +139,15 @@ class Column:
 
     # --- places ------------------------------------------------------------------------------------------
     def _list_ports(self) -> None:
-        """What ends at the lower side of each slot, by port; ways that do not occur together may share one."""
+        """What ends at the lower side of each slot, by port; what does not occur together may share one."""
         ways = self.ways
         self.into: dict[int, dict[Hashable, list[Source | int]]] = defaultdict(dict)
         self.port_of: dict[tuple[Sink, Hashable], Hashable] = {}
         taken: dict[tuple[int, Hashable], set[int]] = defaultdict(set)
         ends: list[tuple[Hashable, Source | int, Sink, set[int]]] = [
-            (source, source, sink, kinds) for source, sinks in ways.links.items() for sink, kinds in sinks.items()
+            (source, source, sink, kinds)
+            for source, sinks in ways.links.items()
+            for sink, kinds in sinks.items()
         ]
         ends += [
             (entry.key, entry.side, sink, kinds)
@@ -175,10 +179,17 @@ class Column:
             for source, sinks in self.ways.links.items()
             for sink in sinks
         }
-        x = spread(self.levels, self.half, _GAPS, self.real, links, when=self.when, ends=ends)
+        x = spread(self.levels, self.half, self._gap, self.real, links, when=self.when, ends=ends)
         left = min((at - half for at, half in zip(x, self.half, strict=True)), default=0.0)
         self.x = [round(2 * (at - left)) / 2 for at in x]
         self.content = max((at + half for at, half in zip(self.x, self.half, strict=True)), default=0.0)
+
+    def _gap(self, a: int, b: int) -> float:
+        gap = _GAPS[self.real[a] + self.real[b]]
+        if self.real[a] and self.real[b] and self.slots[a].scope != self.slots[b].scope:
+            # Room for an outline around the one or the other.
+            gap += TITLE.height + 4.0 if self.ways.scene.vertical else 10.0
+        return gap
 
     def _find_tops(self) -> None:
         self.outputs: dict[int, list[str]] = defaultdict(list)
@@ -226,7 +237,8 @@ class Column:
         for port, ends in self.into[slot].items():
             for end in ends:
                 if isinstance(end, tuple) and self._alone(end, level):
-                    if abs(found[port] - self.x[end[0]]) <= self.half[end[0]] - _MARGIN + 1.0:
+                    room = self.half[end[0]] - _MARGIN + 1.0
+                    if abs(found[port] - self.x[end[0]]) <= room:
                         self.tops[end] = found[port]
 
     def _alone(self, source: Source, level: int) -> bool:

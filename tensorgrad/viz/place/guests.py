@@ -53,7 +53,7 @@ def _alone(scene: Scene, from_timesteps: bool) -> list[int]:
 
 
 def _make_track(scene: Scene, region: int, found: dict[int, list[int]]) -> None:
-    steps = []
+    steps: list[Step] = []
     for at in sorted(found):
         step = Step(None, len(scene.tracks), scene.steps[at].span)
         for i in found[at]:

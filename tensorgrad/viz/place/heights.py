@@ -90,7 +90,8 @@ class Sheet:
         rails: list[list[Bus]] = [[] for _ in channels]
         gathers: list[list[Bus]] = [[] for _ in channels]
         for bus in ways.buses.values():
-            (gathers[bus.level + 1] if bus.out else rails[bus.level]).append(bus)
+            if not bus.beside:
+                (gathers[bus.level + 1] if bus.out else rails[bus.level]).append(bus)
         self.rails = [self._pack(buses) for buses in rails]
         self.gathers = [self._pack(buses) for buses in gathers]
 
@@ -103,7 +104,7 @@ class Sheet:
                     self.nets[self._leaving(out), self.ways.level[out.source[0]] + 1].whole = True
 
     def _leaving(self, out: Exit) -> Hashable:
-        """What a way out of a channel shares its lane with: the ways up, unless it goes both left and right."""
+        """What a way out of a channel shares its lane with: the ways up, unless others go to the right."""
         both = (out.source, 1) in self.ways.exits and (out.source, -1) in self.ways.exits
         return (out.source, -1) if both and out.side < 0 else out.source
 
@@ -114,20 +115,17 @@ class Sheet:
         buses.sort(key=lambda bus: (bus.argnum, bus.box))
         for bus in buses:
             columns = [steps[number].columns for _, number in bus.taps]
-            if bus.origin is not None:
-                columns.append(steps[bus.origin[1]].columns)
+            if bus.inner:
+                columns.append(steps[bus.home].columns)
             low: float = min(first for first, _ in columns)
             high: float = max(last for _, last in columns)
-            if bus.origin is None:
+            if not bus.inner:
                 low, high = (low, self.ways.columns) if bus.right else (-1, high)
-            for lane, taken in enumerate(ends):
-                if all(high < a or low > b for a, b in taken):
-                    break
-            else:
-                lane = len(ends)
+            free = (n for n, taken in enumerate(ends) if all(high < a or low > b for a, b in taken))
+            bus.lane = next(free, len(ends))
+            if bus.lane == len(ends):
                 ends.append([])
-            ends[lane].append((low, high))
-            bus.lane = lane
+            ends[bus.lane].append((low, high))
         return len(ends)
 
     # --- heights -----------------------------------------------------------------------------------------
@@ -145,11 +143,14 @@ class Sheet:
                 v += self._channel_height(level, level == base, level == top)
                 self.ceiling[level] = v
                 if level < top:
-                    tall = max(self.slots[n].height for n in self.column.levels[level] if self.column.real[n])
+                    boxes = (n for n in self.column.levels[level] if self.column.real[n])
+                    tall = max((self.slots[n].height for n in boxes), default=0.0)
                     self.row[level] = v + tall / 2
                     v += tall
             self.heights.append(max(v + title, least))
         for bus in ways.buses.values():
+            if bus.beside:
+                continue
             if bus.out:
                 channel = bus.level + 1
                 bus.v = self.floor[channel] + self.nests.above[channel] + _LOW + _RAIL * (bus.lane + 0.5)
@@ -184,15 +185,6 @@ class Sheet:
                 leaving[out.source[0], out.side].append(out)
             else:
                 out.v = self.lane_height(level + 1, self.nets[self._leaving(out), level + 1].lane)
-        both = {
-            ways.level[slot] for slot, side in leaving if side > 0
-        } & {ways.level[slot] for slot, side in leaving if side < 0}
-        for (slot, side), outs in leaving.items():
-            level = ways.level[slot]
-            # To the left lower than to the right, or they would meet between two timesteps.
-            middle = self.row[level] + (side * _SIDE / 2 if level in both else 0.0)
-            for out, v in zip(outs, self._side_by_side(slot, middle, len(outs)), strict=True):
-                out.v = v
         entering: dict[tuple[int, int], list[tuple[Entry, Sink]]] = defaultdict(list)
         for entry in ways.entries.values():
             for sink in entry.sinks:
@@ -201,8 +193,24 @@ class Sheet:
                 else:
                     level = ways.level[sink[0]]
                     entry.heights[sink] = self.lane_height(level, self.nets[entry.key, level].lane)
+        right, left = ({ways.level[slot] for slot, to in leaving if to == side} for side in (1, -1))
+        for (slot, side), outs in leaving.items():
+            level = ways.level[slot]
+            # To the left lower than to the right, or they would meet between two timesteps; and what comes
+            # back on the same side lower still.
+            by = side * _SIDE / 2 if level in left & right else 0.0
+            by += _SIDE / 2 * len(entering.get((slot, side), ()))
+            middle = self.row[level] + min(by, self.slots[slot].height / 2 - 8.0)
+            for out, v in zip(outs, self._side_by_side(slot, middle, len(outs)), strict=True):
+                out.v = v
         for (slot, side), ends in entering.items():
             self._enter(slot, ends, [out.v for out in leaving.get((slot, side), ())])
+        for bus in ways.buses.values():
+            if bus.kind == "last" and bus.exit is not None:
+                bus.v = bus.exit.v
+            elif bus.kind == "first" and bus.entry is not None:
+                source = bus.entry.source
+                bus.v = source.v if source else next(iter(bus.entry.heights.values()))
 
     def _enter(self, slot: int, ends: list[tuple[Entry, Sink]], taken: list[float]) -> None:
         """Heights for what enters through one side of a box: straight if it can be."""
@@ -223,11 +231,20 @@ class Sheet:
                 rest.append((entry, sink))
         # What comes from above is above.
         rest.sort(key=lambda end: -(end[0].source.v if end[0].source else 0.0))
-        free = self._side_by_side(slot, middle, len(rest) + len(taken))
+        free = self._side_by_side(slot, self._beside_trunks(slot, taken), len(rest) + len(taken))
         for v in taken:
             free.remove(min(free, key=lambda height: abs(height - v)))
         for (entry, sink), v in zip(rest, free, strict=True):
             entry.heights[sink] = v
+
+    def _beside_trunks(self, slot: int, taken: Sequence[float]) -> float:
+        """Where on a side there is room, should something of the same row run at the height of the middle."""
+        level = self.ways.level[slot]
+        middle = self.row[level]
+        leaving = (out for out in self.ways.exits.values() if self.ways.level[out.source[0]] == level)
+        if not taken and any(abs(out.v - middle) < _SIDE / 2 for out in leaving):
+            return middle + _SIDE / 2
+        return middle
 
     def _side_by_side(self, slot: int, middle: float, count: int) -> list[float]:
         """Heights at one side of a box, from above."""
@@ -240,31 +257,31 @@ class Sheet:
         """The lanes up and down beside the boxes, and the width of it all."""
         ways = self.ways
         self.turns: dict[Key, Net] = {}
+        inner = [bus for bus in ways.buses.values() if bus.inner]
         beside: dict[int, list[Net]] = {-1: [], 1: []}
         for entry in ways.entries.values():
             net = self.turns[entry.key] = Net(before=entry.kind == "skip")
             ends = {self._far(sink[0], v) for sink, v in entry.heights.items()}
             (net.highs if entry.side < 0 else net.lows).extend(sorted(ends))
-            if entry.kind != "skip" and entry.source is not None:
+            if entry.kind == "join":
+                net.lows += [self._far_bus(bus) for bus in inner if bus.entry is entry]
+            elif entry.kind != "skip" and entry.source is not None:
                 trunk = self._far(entry.source.source[0], entry.source.v)
                 # What comes from a neighbour comes from beyond the gutter, what turns comes from the boxes.
                 outer = (entry.kind == "next") == (entry.side > 0)
                 (net.highs if outer else net.lows).append(trunk)
             beside[entry.side].append(net)
         for key, out in ways.exits.items():
-            buses = [bus.v for bus in ways.buses.values() if bus.origin and bus.origin[0] is out]
+            buses = [bus for bus in inner if bus.exit is out]
             if out.under or buses:
                 trunk = self._far(out.source[0], out.v)
                 net = self.turns[key] = Net(before=out.under)
                 (net.lows if out.side > 0 else net.highs).append(trunk)
-                levels = [bus.level for bus in ways.buses.values() if bus.origin and bus.origin[0] is out]
-                for v, level in zip(buses, levels, strict=True):
-                    net.lows.append(_BAND * (self.column.band_at(level) or 0) + v)
+                net.lows += [self._far_bus(bus) for bus in buses]
                 beside[out.side].append(net)
         self.lanes = {side: lanes(nets) for side, nets in beside.items()}
         room = self._room_for_labels()
-        self.steps = {side: max(_LANE, room) if side > 0 or not self.vertical else _LANE for side in (-1, 1)}
-        self.steps[-1] = _LANE
+        self.steps = {-1: _LANE, 1: max(_LANE, room)}
         # Where time runs downwards, titles stand before what comes first.
         self.pad = TITLE.height + 4.0 if self.vertical else PAD
         self.left = self.pad + self.nests.left + self.steps[-1] * self.lanes[-1]
@@ -287,6 +304,9 @@ class Sheet:
         if not any(labels):
             return 0.0
         return 16.0 if self.vertical else 10.0 + max(text_width(label, _LABEL) for label in labels)
+
+    def _far_bus(self, bus: Bus) -> float:
+        return _BAND * (self.column.band_at(bus.level) or 0) + bus.v
 
     def _far(self, slot: int, v: float) -> float:
         return self.ways.band[slot] * _BAND + v

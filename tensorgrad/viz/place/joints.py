@@ -12,19 +12,17 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from tensorgrad.viz.place.layers import staged
-from tensorgrad.viz.place.parts import Strand
+from tensorgrad.viz.place.parts import Name, Strand
 from tensorgrad.viz.place.phases import Phases
 from tensorgrad.viz.place.ways import Bus, Key, Ways
 
-__all__ = ["Joint", "Joints", "Name", "PartKey"]
+__all__ = ["GATHERED", "Joint", "Joints", "PartKey"]
 
-Name = tuple[str, int]
-"""("v", a box that is used), or ("g", an operation with many operands)."""
 PartKey = tuple[int, int, int]
 GATHERED = "g"
 """The port of all operands of an operation that has many."""
-# An operation with more operands from outside of the timesteps has one port for all of them.
-_MANY = 12
+# More users or operands than this, in one part, are drawn as a line with taps.
+_MANY = 6
 
 
 @dataclass(slots=True)
@@ -54,6 +52,8 @@ class Joints:
         strands: by part, what is joined in it.
         outer: by part and name, the edge at which it leaves the part for the one around it.
         through: by phase, what passes it from one station to the next.
+        spread: what has its many users all in its own part.
+        collected: the arrows of what has its many operands all in its own part.
     """
 
     def __init__(self, phases: Phases, ways: list[Ways]) -> None:
@@ -164,27 +164,48 @@ class Joints:
         pairs: dict[tuple[int, int], int] = defaultdict(int)
         for k in scene.outside:
             pairs[scene.tails[k], scene.heads[k]] += 1
+        self._find_collected()
         for k in scene.outside:
             i, j = scene.tails[k], scene.heads[k]
-            # Many arrows from one box to another have one port.
-            self.of["v", i].ins.append((j, k if pairs[i, j] <= 2 else -1 - i))
+            if ("g", j) not in self.collected:
+                # Many arrows from one box to another have one port.
+                self.of["v", i].ins.append((j, k if pairs[i, j] <= 2 else -1 - i))
+        for name, arrows in self.collected.items():
+            self.of[name] = Joint(list(dict.fromkeys(scene.tails[k] for k in arrows)), [(name[1], GATHERED)])
         for phase, ways in enumerate(self.ways):
             for key, bus in ways.buses.items():
-                if bus.kind == "own":
+                if bus.inner:
                     continue
                 gather = bus.kind == "gather"
                 joint = self.of["g" if gather else "v", bus.box]
                 joint.buses.append((phase, key, bus))
                 if gather:
                     joint.ins = [(bus.box, GATHERED)] if scene.home[bus.box] < 0 else []
-                elif bus.kind == "out":
+                elif bus.out:
                     heads = [(scene.heads[k], k) for k, _ in bus.taps if scene.home[scene.heads[k]] < 0]
                     one = len({j for j, _ in heads}) == 1 and len(heads) > 2
                     joint.ins += [(j, -1 - bus.box if one else k) for j, k in heads]
-        for (what, box), joint in self.of.items():
+        self.spread: set[Name] = set()
+        for name, joint in self.of.items():
+            what, box = name
             joint.ins = list(dict.fromkeys(joint.ins))
             if what == "v" and scene.home[box] < 0:
                 joint.outs.append(box)
+                parts = {self.part_of[j] for j, _ in joint.ins}
+                if len({j for j, _ in joint.ins}) > _MANY and parts == {self.part_of[box]}:
+                    self.spread.add(name)
+
+    def _find_collected(self) -> None:
+        scene = self.scene
+        operands: dict[int, list[int]] = defaultdict(list)
+        for k in scene.outside:
+            operands[scene.heads[k]].append(k)
+        self.collected: dict[Name, list[int]] = {}
+        for j, arrows in operands.items():
+            tails = {scene.tails[k] for k in arrows}
+            alone = len(tails) > _MANY and j not in scene.gathers
+            if alone and {self.part_of[i] for i in tails} == {self.part_of[j]}:
+                self.collected["g", j] = arrows
 
     def port(self, box: int, k: int) -> tuple[int, Hashable]:
         """Where an arrow from a value ends at a box outside of the timesteps."""
@@ -192,7 +213,7 @@ class Joints:
         return shared if shared in self.of["v", self.scene.tails[k]].ins else (box, k)
 
     def _find_strands(self) -> None:
-        self.strands: dict[PartKey, dict[Hashable, Strand]] = defaultdict(lambda: defaultdict(Strand))
+        self.strands: dict[PartKey, dict[Name, Strand]] = defaultdict(lambda: defaultdict(Strand))
         self.outer: dict[tuple[PartKey, Name], str] = {}
         self.through: dict[int, list[Name]] = defaultdict(list)
         for name, joint in self.of.items():
@@ -207,7 +228,7 @@ class Joints:
                 self.strands[self.part_of[box]][name].sinks.append((box, port))
         for part, around in self.within.items():
             for name in self.strands[part]:
-                edge = self.outer.get((part, name))  # type: ignore[arg-type]
+                edge = self.outer.get((part, name))
                 strand = self.strands[around][name] if edge else None
                 if strand is not None and edge == "right":
                     strand.sources.append(part)

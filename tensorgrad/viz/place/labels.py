@@ -36,9 +36,9 @@ def uncovered(
     for one, n in taken:
         open_ = [other for other in open_ if other[0][2] > one[0]]
         for other, m in open_:
-            if (n >= 0 or m >= 0) and n not in hidden and m not in hidden:
-                if one[1] < other[3] and other[1] < one[3]:
-                    hidden.add(max(n, m))
+            both = n not in hidden and m not in hidden and max(n, m) >= 0
+            if both and one[1] < other[3] and other[1] < one[3]:
+                hidden.add(max(n, m))
         open_.append((one, n))
     found = list(wires)
     for n in hidden:
@@ -49,4 +49,8 @@ def uncovered(
 def _where(wire: Wire) -> _Rectangle:
     x, y, upright = label_place(wire.points)
     width = text_width(wire.label, _SIZE)
-    return (x + 5.0, y - 5.0, x + 5.0 + width, y + 6.0) if upright else (x - width / 2, y - 12.0, x + width / 2, y - 2.0)
+    return (
+        (x + 5.0, y - 5.0, x + 5.0 + width, y + 6.0)
+        if upright
+        else (x - width / 2, y - 12.0, x + width / 2, y - 2.0)
+    )

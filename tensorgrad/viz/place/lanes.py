@@ -7,18 +7,21 @@ what runs across; columns have them for what runs up and down.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Net", "lanes"]
+__all__ = ["Net", "collisions", "lanes"]
 
 # Nearer than this, two lines could be taken for one.
 _NEAR = 3.5
 _MANY = 60
+# How often each net may be put elsewhere, for those that came after it.
+_ROUNDS = 3
 _COLLISION = 1000
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Net:
     """What is joined within a channel.
 
@@ -38,11 +41,13 @@ class Net:
 
     @property
     def straight(self) -> bool:
+        """Whether it needs no lane."""
         ends = self.lows + self.highs
         return not self.before and not self.beyond and (not ends or max(ends) - min(ends) < 0.01)
 
     @property
     def extent(self) -> tuple[float, float]:
+        """From where to where along the channel it runs."""
         ends = self.lows + self.highs
         low = float("-inf") if self.before or self.whole else min(ends)
         return low, float("inf") if self.beyond or self.whole else max(ends)
@@ -65,6 +70,13 @@ def lanes(nets: Sequence[Net]) -> int:
     else:
         for net in bent:
             _insert(order, net, extents)
+        for _ in range(_ROUNDS):
+            before = list(order)
+            for net in bent:
+                order.remove(net)
+                _insert(order, net, extents)
+            if before == order:
+                break
     count = 0
     for i, net in enumerate(order):
         low, high = extents[id(net)]
@@ -75,6 +87,26 @@ def lanes(nets: Sequence[Net]) -> int:
                 net.lane = max(net.lane, other.lane + 1)
         count = max(count, net.lane + 1)
     return count
+
+
+def collisions(nets: Sequence[Net]) -> list[tuple[int, int]]:
+    """The ends on the high side that lie on a line to another net, as (which net, which of its highs).
+
+    Where nets want to pass each other in a circle, no order of their lanes helps.
+
+    Example:
+        >>> nets = [Net([0.0], [20.0]), Net([20.0], [0.0])]
+        >>> lanes(nets), collisions(nets)
+        (2, [(1, 0)])
+    """
+    lows = sorted((at, net.lane) for net in nets if net.lane >= 0 for at in net.lows)
+    found = []
+    for n, net in enumerate(nets):
+        for k, at in enumerate(net.highs if net.lane >= 0 else ()):
+            near = lows[bisect_left(lows, (at - _NEAR, -1)) : bisect_left(lows, (at + _NEAR, -1))]
+            if any(lane > net.lane for _, lane in near):
+                found.append((n, k))
+    return found
 
 
 def _insert(order: list[Net], net: Net, extents: dict[int, tuple[float, float]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
 
 __all__ = ["arrange", "settle", "staged"]
 
@@ -136,6 +137,8 @@ def arrange(
         for level, order in zip(levels, begin, strict=True):
             level[:] = sorted(order, key=crossings.side) if start else order
         for turn in range(8 if small else 2):
+            if not least:
+                break
             crossings.sweep(upwards=turn % 2 == 0)
             if small:
                 crossings.switch()
@@ -200,7 +203,7 @@ class _Crossings:
         """Put each node where its neighbours of the level before stand on the average."""
         levels = self.levels if upwards else self.levels[::-1]
         neighbours = self.down if upwards else self.up
-        for before, level in zip(levels, levels[1:], strict=False):
+        for before, level in pairwise(levels):
             if any(level is one for one in self.kept):
                 continue
             place = {n: float(at) for at, n in enumerate(before)}
@@ -224,7 +227,7 @@ class _Crossings:
                     continue
                 for at in range(len(level) - 1):
                     a, b = level[at], level[at + 1]
-                    gain = self.cross(a, b, places) - self.cross(b, a, places)
+                    gain: float = self.cross(a, b, places) - self.cross(b, a, places)
                     if gain < -2 or not (self.real[a] and self.real[b]):
                         better = gain > 0
                     else:
@@ -242,6 +245,4 @@ class _Crossings:
 
     def cross(self, a: int, b: int, places: Mapping[int, int]) -> int:
         """How many links of two neighbours cross where the first stands left of the second."""
-        return sum(
-            places[x] > places[y] for side in (self.up, self.down) for x in side[a] for y in side[b]
-        )
+        return sum(places[x] > places[y] for side in (self.up, self.down) for x in side[a] for y in side[b])

@@ -12,7 +12,7 @@ __all__ = ["Nests"]
 
 _PAD = 7.0
 # Of the room at the floor of a channel for each outline that begins there.
-_OPENING = 5.0
+_OPENING = 10.0
 # Between an outline and a box that is not in it.
 _CLEAR = 5.0
 
@@ -79,5 +79,5 @@ class Nests:
         """The left, lower, right and upper edge of an outline."""
         low, high, left, right, depth = self.spans[scope]
         title = 0.0 if self.vertical else TITLE.height
-        bottom = floor[low] + self.above[low] - depth * _OPENING + 2.0
+        bottom = floor[low] + self.above[low] - depth * _OPENING + 6.0
         return left, bottom, right, floor[high + 1] + depth * (_PAD + title)

@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from tensorgrad.viz.picture import Point, Wire, WireKind
 from tensorgrad.viz.place.ways import Points
 
-__all__ = ["Paper", "simple"]
+__all__ = ["MARGIN", "Paper", "simple"]
+
+Edges = tuple[float, float, float, float]
 
 MARGIN = 12.0
 _ORDER = ("rail", "gather", "tap", "edge", "skip", "carried", "loop")
@@ -38,7 +40,7 @@ class Paper:
             return tuple([(x, y + time) for x, y in points])
         return tuple([(x + time, y) for x, y in points])
 
-    def rectangle(self, left: float, low: float, right: float, high: float) -> tuple[float, float, float, float]:
+    def rectangle(self, left: float, low: float, right: float, high: float) -> Edges:
         """The upper left corner, width and height."""
         (ax, ay), (bx, by) = self.at(left, low), self.at(right, high)
         return min(ax, bx), min(ay, by), abs(bx - ax), abs(by - ay)

@@ -62,13 +62,20 @@ class Phases:
                 self.sources[j][track] = max(self.sources[j][track], count)
 
     def _find_phases(self) -> list[tuple[int, int]]:
-        """Find the phase of each track; returned are the pairs of tracks of which one feeds the other beside it."""
+        """Find the phase of each track.
+
+        Returns:
+            the pairs of tracks of which the first feeds the second beside it, timestep by timestep.
+        """
         scene, steps = self.scene, self.scene.steps
         votes: dict[tuple[int, int], set[str]] = defaultdict(set)
         for k in scene.across:
             one, other = steps[scene.home[scene.tails[k]]], steps[scene.home[scene.heads[k]]]
-            beside = one.span[0] == other.span[0] or one.block or other.block
-            votes[one.track, other.track].add("beside" if beside else "after")
+            aligned = one.span[0] == other.span[0] or one.block or other.block
+            # Where both have one timestep, that says nothing.
+            single = len(scene.tracks[one.track].steps) == len(scene.tracks[other.track].steps) == 1
+            vote = ("perhaps" if single else "beside") if aligned else "after"
+            votes[one.track, other.track].add(vote)
         for i, found in self.sources.items():
             for k in scene.taps.get(i, ()):
                 head = scene.heads[k]
@@ -76,10 +83,11 @@ class Phases:
                 for source, count in found.items():
                     if source != track:
                         votes[source, track].add(_vote(scene.boxes[head], count))
-        beside, after = [], []
-        for (a, b), vote in votes.items():
-            one, other = ([steps[s].span for s in scene.tracks[t].steps] for t in (a, b))
-            together = "beside" in vote or ("after" not in vote and one == other)
+        beside: list[tuple[int, int]] = []
+        after: list[tuple[int, int]] = []
+        for (a, b), told in votes.items():
+            spans = [[steps[s].span for s in scene.tracks[t].steps] for t in (a, b)]
+            together = "beside" in told or ("after" not in told and spans[0] == spans[1])
             (beside if together else after).append((a, b))
         mutual = {pair for pair in after if pair[::-1] in votes}
         phase = [0] * len(scene.tracks)
@@ -91,8 +99,8 @@ class Phases:
                     phase[b] = max(phase[b], phase[a] + 1)
         # What goes round in a circle may have left phases empty.
         used = {number: i for i, number in enumerate(sorted(set(phase)))}
-        for track, number in zip(scene.tracks, phase, strict=True):
-            track.phase = used[number]
+        for one_track, number in zip(scene.tracks, phase, strict=True):
+            one_track.phase = used[number]
         self.count = len(used)
         return beside
 

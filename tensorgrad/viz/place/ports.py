@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import TypeVar
 
 __all__ = ["isotonic", "side_by_side"]
+
+Port = TypeVar("Port", bound=Hashable)
 
 _MARGIN = 9.0
 _APART = 14.0
@@ -14,10 +17,10 @@ _LEAST = 9.0
 def side_by_side(
     middle: float,
     half: float,
-    wanted: Sequence[tuple[Hashable, float]],
-    left: Sequence[Hashable],
-    right: Sequence[Hashable],
-) -> dict[Hashable, float]:
+    wanted: Sequence[tuple[Port, float]],
+    left: Sequence[Port],
+    right: Sequence[Port],
+) -> dict[Port, float]:
     """Where ways end on a side of a box.
 
     Args:

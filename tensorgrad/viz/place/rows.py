@@ -1,8 +1,8 @@
 """Which boxes of different timesteps play the same role, and in which row each role stands.
 
 A role is known by its structure: the operation, its label, and the roles of its operands within the timestep.
-What comes from outside of the timestep, and leaves, count as one and the same, so that the first timestep with
-its zeros fits those after it. A timestep is looked at only if none before it was built in the same way.
+What comes from outside of the timestep, and leaves, count as one and the same, so that the first timestep
+with its zeros fits those after it. A timestep is looked at only if none before it was built in the same way.
 """
 
 from __future__ import annotations
@@ -139,9 +139,11 @@ def _match(scene: Scene, step: Step, names: Counter[str], known: dict[Hashable, 
             signs[i] = _sign(scene, i, names, [signs.get(o, "") for _, o in sorted(operands[i])])
     for i in step.boxes:
         if is_leaf[i]:
-            k = first_use.get(i)
-            user = "" if k is None else signs.get(scene.heads[k], "")
-            signs[i] = ("leaf", user, -1 if k is None else scene.arrows[k].argnum, "" if user else boxes[i].name)
+            if i in first_use:
+                k = first_use[i]
+                signs[i] = "leaf", signs.get(scene.heads[k]), scene.arrows[k].argnum
+            else:
+                signs[i] = "leaf", boxes[i].name
     number = len(roles.templates)
     times: Counter[Hashable] = Counter()
     slots = []
@@ -198,7 +200,7 @@ def _find_rows(roles: Roles) -> None:
     settle(rows, edges, limit=limit)
     for slot, row in zip(slots, rows, strict=True):
         slot.row = row
-    roles.rows = 1 + max(rows, default=-1)
+    roles.rows = 1 + max(rows, default=0)
 
 
 def _by_scope(

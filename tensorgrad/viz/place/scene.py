@@ -1,4 +1,4 @@
-"""A drawing model in numbers: boxes, arrows, timesteps, tracks and regions are called by their places in lists.
+"""A drawing model in numbers: boxes, arrows, timesteps, tracks and regions, by their places in lists.
 
 A *track* is a sequence of sibling timesteps. A *region* is a scope outside of all timesteps; region 0 is the
 whole picture.
@@ -113,11 +113,13 @@ class Scene:
             else:
                 siblings[parent].append(frame)
         for parent, frames in siblings.items():
-            steps = []
+            steps: list[Step] = []
             for frame in sorted(frames, key=lambda frame: frame.step or 0):
                 first = frame.step or 0
                 self.step_of[frame.id] = len(self.steps) + len(steps)
-                steps.append(Step(frame, len(self.tracks), (first, first if frame.last is None else frame.last)))
+                steps.append(
+                    Step(frame, len(self.tracks), (first, first if frame.last is None else frame.last))
+                )
             self.new_track(parent, steps)
         for frame in self.model.frames:
             if frame.parent in self.step_of:
@@ -151,11 +153,11 @@ class Scene:
             self.token.append(token)
             self.lines.append(lines)
             self.size.append(size)
-            step = self.step_of.get(box.frame, -1)
-            self.home.append(step)
-            if step >= 0:
+            home = self.step_of.get(box.frame, -1)
+            self.home.append(home)
+            if home >= 0:
                 self.region.append(-1)
-                self.steps[step].boxes.append(i)
+                self.steps[home].boxes.append(i)
             else:
                 self.region.append(self.region_of.get(box.frame, 0))
         for step in self.steps:

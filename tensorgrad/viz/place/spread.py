@@ -1,10 +1,10 @@
-"""Where the nodes of a layered graph stand along their layers: long ways straight, the rest near each other."""
+"""Where the nodes of a layered graph stand along their layers: long ways straight, the rest close by."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from tensorgrad.viz.place.layers import staged
 
@@ -14,6 +14,8 @@ __all__ = ["Link", "spread"]
 Link = tuple[int, int, float]
 
 _CLOSE = 1e-6
+# More lines than this are placed with less care.
+_FEW = 400
 # How far apart the operands of a box are taken to arrive.
 _APART = 20.0
 
@@ -21,7 +23,7 @@ _APART = 20.0
 def spread(
     levels: Sequence[Sequence[int]],
     half: Sequence[float],
-    gaps: Mapping[tuple[bool, bool], float],
+    gap: Callable[[int, int], float],
     real: Sequence[bool],
     links: Sequence[Link],
     fixed: Mapping[int, float] | None = None,
@@ -33,7 +35,7 @@ def spread(
     Args:
         levels: the nodes of each, in order.
         half: by node, half of the room it takes.
-        gaps: between neighbours, by whether the one and the other is a box.
+        gap: between two neighbours.
         real: by node, whether it is a box.
         links: between neighbouring levels.
         fixed: the nodes that stand already.
@@ -47,7 +49,7 @@ def spread(
         for i, b in enumerate(level):
             for a in level[max(0, i - 1) : i] if when is None else level[:i]:
                 if when is None or when[a] & when[b]:
-                    lines.separate(a, b, half[a] + half[b] + gaps[real[a], real[b]])
+                    lines.separate(a, b, half[a] + half[b] + gap(a, b))
     at = {n: i for level in levels for i, n in enumerate(level)}
     into: dict[int, dict[Hashable, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
     for a, b, weight in sorted(links, key=lambda link: at[link[0]]):
@@ -61,7 +63,7 @@ def spread(
                     lines.tie(a, b, (i - (len(groups) - 1) / 2) * step, weight)
     for n, x in fixed.items():
         lines.fix(n, x)
-    lines.settle()
+    lines.settle({lines.line[n] for n in range(len(half)) if real[n]})
     return [lines.x[lines.line[n]] for n in range(len(half))]
 
 
@@ -85,7 +87,10 @@ def _threads(
         ways = taken[level_of[a]]
         way = at[a], at[b]
         i = bisect_left(ways, way)
-        if (i and ways[i - 1][1] >= way[1]) or (i < len(ways) and (ways[i][1] <= way[1] or ways[i][0] == way[0])):
+        before, after = ways[max(0, i - 1) : i], ways[i : i + 1]
+        if any(end >= way[1] for _, end in before) or any(
+            begin == way[0] or end <= way[1] for begin, end in after
+        ):
             continue
         ways.insert(i, way)
         found.append((a, b))
@@ -128,22 +133,25 @@ class _Lines:
         self.still.add(self.line[n])
         self.x[self.line[n]] = x
 
-    def settle(self) -> None:
+    def settle(self, real: set[int]) -> None:
+        """Find the best places; of equally good ones, boxes take that in the middle."""
         lines = sorted(set(self.line))
         _, order = staged(len(self.x), [(a, b) for a in lines for b in self.right[a]])
         order = [n for n in order if self.line[n] == n]
         self.begin(order)
-        for _ in range(60 if len(order) < 400 else 6):
+        few = len(order) <= _FEW
+        for _ in range(60 if few else 6):
             moved = False
             for n in reversed(order):
-                moved = self.improve(n, 1) or moved
+                moved = self.improve(n, 1, few) or moved
             for n in order:
-                moved = self.improve(n, -1) or moved
+                moved = self.improve(n, -1, few) or moved
             if not moved:
                 break
         for _ in range(2):
             for n in order:
-                self.center(n)
+                if n in real:
+                    self.center(n)
 
     def begin(self, order: Sequence[int]) -> None:
         """Everything as far left as it can be; what is fixed stays."""
@@ -155,9 +163,9 @@ class _Lines:
                     ends = [min(ends)] if ends else []
                 self.x[n] = max(ends, default=0.0)
 
-    def improve(self, n: int, way: int) -> bool:
+    def improve(self, n: int, way: int, thoroughly: bool) -> bool:
         """Move a line, with all that stands in its way, as far as that shortens the links."""
-        for with_ties in (False, True):
+        for with_ties in (False, True) if thoroughly else (False,):
             group = self.group(n, way, with_ties)
             if group is None:
                 continue

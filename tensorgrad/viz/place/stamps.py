@@ -92,6 +92,8 @@ class Stamps:
                     users.setdefault(bus.box, set()).update(number for _, number in bus.taps)
         many = (box for box, steps in users.items() if len(steps) > 1)
         self.hue = {box: hue for hue, box in enumerate(many)}
+        for _, box in sorted(self.all.joints.spread):
+            self.hue.setdefault(box, len(self.hue))
 
     # --- boxes and outlines ------------------------------------------------------------------------------
     def _stamp_boxes(self, phase: int) -> None:
@@ -143,13 +145,15 @@ class Stamps:
                 kind = plan.kind
                 if kind == "edge":
                     if 0.0 not in plan.drawn:
-                        assert plan.source is not None and plan.sink is not None
-                        way = self.all.sheets[phase].upward(plan.source, plan.sink)
-                        plan.drawn[0.0] = paper.way(way)
+                        plan.drawn[0.0] = paper.way(self._upward(phase, plan))
                     points = paper.later(plan.drawn[0.0], shift)
-                    edges.append(Wire("edge", arrow.tail, arrow.head, points, True, arrow.shares, arrow.label))
+                    edges.append(
+                        Wire("edge", arrow.tail, arrow.head, points, True, arrow.shares, arrow.label)
+                    )
                 elif kind == "tap":
                     self._tap(phase, number, k, plan)
+                elif kind == "join":
+                    pass
                 elif plan.exit is not None and plan.entry is not None and kind != "skip":
                     far = self.shift[home[tails[k]]] - shift
                     if far not in plan.drawn:
@@ -183,7 +187,7 @@ class Stamps:
         arrow, bus = self.scene.arrows[k], plan.bus
         assert bus is not None
         hue = self.hue.get(bus.box, -1)
-        if hue < 0:
+        if hue < 0 or bus.kind == "first":
             # Drawn with its way from outside.
             return
         if plan.sink is None:
@@ -200,10 +204,17 @@ class Stamps:
         wire = Wire("tap", arrow.tail, arrow.head, points, True, arrow.shares, arrow.label, hue)
         self.paper.layer("tap", hue).append(wire)
 
+    def _upward(self, phase: int, plan: Plan) -> Points:
+        assert plan.source is not None
+        assert plan.sink is not None
+        return self.all.sheets[phase].upward(plan.source, plan.sink)
+
     def _through(self, phase: int, plan: Plan, far: float) -> Points:
         """Out of a column, and into one next to it or back into the same; relative to the latter."""
         sheet = self.all.sheets[phase]
-        assert plan.exit is not None and plan.entry is not None and plan.sink is not None
+        assert plan.exit is not None
+        assert plan.entry is not None
+        assert plan.sink is not None
         out = [(u + far, v) for u, v in sheet.outward(plan.exit)]
         way = sheet.inward(plan.entry, plan.sink)
         lane = sheet.gutter(plan.entry.key, plan.entry.side)
@@ -226,7 +237,8 @@ class Stamps:
             left, _, right, _ = self.block[number]
             way = [(u + self.shift[before], v) for u, v in sheet.outward(plan.exit)]
             return [*way, (left if forward else right, way[-1][1])]
-        assert plan.entry is not None and plan.sink is not None
+        assert plan.entry is not None
+        assert plan.sink is not None
         left, _, right, _ = self.block[before]
         way = [(u + self.shift[number], v) for u, v in sheet.inward(plan.entry, plan.sink)]
         trunk = plan.entry.source.v if plan.entry.source is not None else way[0][1]
@@ -252,6 +264,11 @@ class Stamps:
             at = sheet.gutter((plan.exit.source, plan.exit.side), plan.exit.side)
             assert at is not None
             points += [(at + self.shift[before], points[-1][1]), (at + self.shift[before], under)]
+        if plan.entry is None and ways.tracks[band] != self.scene.steps[number].track:
+            # Under another band than its own, a block is reached between the frames.
+            left, low, _, high = self.block[number]
+            gap, v = self.frame[number][0] - BETWEEN_FRAMES / 2, round(low + high) / 2
+            return [*points, (gap, under), (gap, v), (left, v)]
         if plan.entry is None:
             return points + self._below(number, (lane + 0.35) / count, under)[::-1]
         assert plan.sink is not None

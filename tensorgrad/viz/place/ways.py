@@ -73,13 +73,17 @@ class Bus:
     Attributes:
         box: the value; for a gather the operation.
         kind: "in" for a value from outside of the phase, "own" for one of a timestep of its own; "out" for a
-            value that leads outside, "gather" for many that do.
+            value that leads outside, "gather" for many that do, "join" for many that lead to one timestep. At
+            the ends of a phase, "first" is a value that enters the first timestep, and "last" one that leaves
+            the last.
         level: of the users, below which it runs; or of the operands, above which it does.
         right: whether it comes from, or goes to, the right end.
         taps: the arrows, and the timestep of each.
         sinks: who uses it.
         argnum: the least of those of the users.
-        origin: how a value of a timestep of its own leaves its column, and that timestep.
+        home: the timestep that a value of the phase's own comes from, or that many lead to.
+        exit: how a value of its own or of the last timestep leaves its column.
+        entry: how a value enters the first timestep, or how many enter theirs.
         lane: in its channel.
         v: its height.
     """
@@ -91,13 +95,26 @@ class Bus:
     taps: list[tuple[int, int]] = field(default_factory=list)
     sinks: set[Sink] = field(default_factory=set)
     argnum: int = 1 << 30
-    origin: tuple[Exit, int] | None = None
+    home: int = -1
+    exit: Exit | None = None
+    entry: Entry | None = None
     lane: int = 0
     v: float = 0.0
 
     @property
     def out(self) -> bool:
-        return self.kind in ("out", "gather")
+        """Whether operands lead to it, and not it to users."""
+        return self.kind in ("out", "gather", "join", "last")
+
+    @property
+    def inner(self) -> bool:
+        """Whether it begins and ends within the phase."""
+        return self.kind in ("own", "join")
+
+    @property
+    def beside(self) -> bool:
+        """Whether it needs no lane of its own."""
+        return self.kind in ("first", "last")
 
 
 @dataclass(slots=True)
@@ -124,8 +141,8 @@ class Plan:
 class Ways:
     """Slots, levels and ways of one phase.
 
-    Levels count rows from below over all bands, with a level for the border below each band and above the last.
-    Kinds of timesteps, too, are numbered over all bands.
+    Levels count rows from below over all bands, with a level for the border below each band and above the
+    last. Kinds of timesteps, too, are numbered over all bands.
 
     Attributes:
         tracks: from below.
@@ -138,7 +155,7 @@ class Ways:
         columns: how many there are.
         links: by source, its sinks within the column, each with the kinds of timesteps in which it is one.
         plans: by timestep, one for each arrow into it.
-        skips: (arrow, timestep, plan) of all that go under the frames.
+        skips: (arrow, timestep) of all that go under the frames.
     """
 
     def __init__(self, phases: Phases, phase: int, slot_of: list[int]) -> None:
@@ -153,7 +170,7 @@ class Ways:
         self.entries: dict[Key, Entry] = {}
         self.buses: dict[Key, Bus] = {}
         self.plans: dict[int, list[Plan]] = {}
-        self.skips: list[tuple[int, int, Plan]] = []
+        self.skips: list[tuple[int, int]] = []
         self.inner = [self._inside(band) for band in range(len(self.tracks))]
 
     def _find_slots(self) -> None:
@@ -172,10 +189,10 @@ class Ways:
             self.base.append(level)
             self.first.append(first)
             self.offset.append(kinds)
-            for slot in roles.slots:
-                self.level.append(level + slot.row)
+            for one in roles.slots:
+                self.level.append(level + one.row)
                 self.band.append(band)
-                slot.templates = {kind + kinds for kind in slot.templates}
+                one.templates = {kind + kinds for kind in one.templates}
             for number, kind in zip(scene.tracks[track].steps, roles.of_step, strict=True):
                 self.kinds[number] = kind if kind < 0 else kind + kinds
                 if kind >= 0:
