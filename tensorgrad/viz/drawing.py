@@ -13,7 +13,7 @@ from tensorgrad.context import collector_paused
 from tensorgrad.errors import GraphError, UserError
 from tensorgrad.viz import levels
 from tensorgrad.viz.dot import to_dot
-from tensorgrad.viz.measure import measure
+from tensorgrad.viz.measure import measure, walk
 from tensorgrad.viz.measures import Measures
 from tensorgrad.viz.model import Model, build
 from tensorgrad.viz.paint import notes, paint
@@ -262,13 +262,16 @@ class Drawing:
 
         models = {level: self._for_page(level) for level in get_args(Level)}
         compare = self._shown.compare
-        measures = self._measured(models.values(), values=True, grads=True, backward=True, compare=compare)
+        # One walk for all numbers: hooks on the graph see it.
+        walked = walk(self._output)
+        everything = {"values": True, "grads": True, "backward": True, "every": True}
+        measures = self._measured(models.values(), compare=compare, walked=walked, **everything)
         pictures = {level: place(model) for level, model in models.items()}
         return to_html(
             pictures,
             measures,
             title=title,
-            thumbs=thumbnails(self._output, models.values()),
+            thumbs=thumbnails(self._output, models.values(), walked=walked),
             level=self.level,
             view="compare" if compare is not None else "backward" if self._shown.backward else "forward",
         )
@@ -276,11 +279,8 @@ class Drawing:
     def _for_page(self, level: Level) -> Model:
         """The model of a level with every timestep, or as few as the drawing has where all are too many."""
         model = self._model(level, None)
-        return (
-            model
-            if len(model.boxes) <= _LARGEST_ON_A_PAGE
-            else self._model(level, self._steps or frozenset())
-        )
+        few = len(model.boxes) <= _LARGEST_ON_A_PAGE
+        return model if few and level != "rolled" else self._model(level, self._steps or frozenset())
 
     def _model(self, level: Level, steps: frozenset[int] | None) -> Model:
         if level == "rolled":

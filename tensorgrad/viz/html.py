@@ -267,7 +267,7 @@ class _Data:
         return (
             numbers.get(first)
             if first in numbers
-            else numbers.get(next(iter(covered(picture.model, [first])), ""))
+            else numbers.get(next(iter(covered(picture.model, [first], across=True)), ""))
         )
 
     def flow(self, wire: Wire) -> float | None:

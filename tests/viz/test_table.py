@@ -271,7 +271,7 @@ def test_nothing_recorded(output):
 
 
 def test_what_is_no_unrolled_run_is_refused():
-    with pytest.raises(GraphError, match="unrolled"):
+    with pytest.raises(UserError, match="unrolled"):
         trace_table(long_rnn(2), unrolled=3)
 
 
