@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tensorgrad.viz.picture import Outline, Placed, Wire, WireKind
 from tensorgrad.viz.place.assembly import BETWEEN_FRAMES, BLOCK_PAD, Assembly
 from tensorgrad.viz.place.paper import Paper
@@ -131,7 +133,20 @@ class Stamps:
                 if frame is not None and not step.block:
                     shift = self.shift[number] + sheet.left
                     at = self.paper.rectangle(left + shift, low, right + shift, high)
-                    self.outlines.append(Outline(frame, *at, fitted(frame.title, at[2])))
+                    if self._holds_only(frame.id, at, step.boxes):
+                        self.outlines.append(Outline(frame, *at, fitted(frame.title, at[2])))
+
+    def _holds_only(self, frame: str, at: tuple[float, float, float, float], boxes: Iterable[int]) -> bool:
+        """Whether an outline would hold no box that is not in its frame."""
+        x, y, width, height = at
+        for i in boxes:
+            placed = self.placed[i]
+            if placed is None or placed.box.frame == frame or placed.box.frame.startswith(f"{frame}."):
+                continue
+            beside = placed.x >= x + width or placed.x + placed.width <= x
+            if not beside and placed.y < y + height and placed.y + placed.height > y:
+                return False
+        return True
 
     # --- wires -------------------------------------------------------------------------------------------
     def _stamp_wires(self, phase: int) -> None:
