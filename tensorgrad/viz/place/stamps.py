@@ -137,14 +137,16 @@ class Stamps:
                         self.outlines.append(Outline(frame, *at, fitted(frame.title, at[2])))
 
     def _holds_only(self, frame: str, at: tuple[float, float, float, float], boxes: Iterable[int]) -> bool:
-        """Whether an outline would hold no box that is not in its frame."""
-        x, y, width, height = at
-        for i in boxes:
-            placed = self.placed[i]
-            if placed is None or placed.box.frame == frame or placed.box.frame.startswith(f"{frame}."):
-                continue
-            beside = placed.x >= x + width or placed.x + placed.width <= x
-            if not beside and placed.y < y + height and placed.y + placed.height > y:
+        """Whether an outline would hold all boxes in its frame and no other."""
+        left, top, width, height = at
+        for placed in filter(None, (self.placed[i] for i in boxes)):
+            # How far the box reaches beyond each side of the outline, and how far it stays away from it.
+            beyond = left - placed.x, placed.x + placed.width - left - width
+            beyond += top - placed.y, placed.y + placed.height - top - height
+            away = left - placed.x - placed.width, placed.x - left - width
+            away += top - placed.y - placed.height, placed.y - top - height
+            own = placed.box.frame == frame or placed.box.frame.startswith(f"{frame}.")
+            if max(beyond) > 0 if own else max(away) < 0:
                 return False
         return True
 
