@@ -140,11 +140,10 @@ class Stamps:
         """Whether an outline would hold all boxes in its frame and no other."""
         left, top, width, height = at
         for placed in filter(None, (self.placed[i] for i in boxes)):
+            right, bottom = placed.x + placed.width, placed.y + placed.height
             # How far the box reaches beyond each side of the outline, and how far it stays away from it.
-            beyond = left - placed.x, placed.x + placed.width - left - width
-            beyond += top - placed.y, placed.y + placed.height - top - height
-            away = left - placed.x - placed.width, placed.x - left - width
-            away += top - placed.y - placed.height, placed.y - top - height
+            beyond = (left - placed.x, right - left - width, top - placed.y, bottom - top - height)
+            away = (left - right, placed.x - left - width, top - bottom, placed.y - top - height)
             own = placed.box.frame == frame or placed.box.frame.startswith(f"{frame}.")
             if max(beyond) > 0 if own else max(away) < 0:
                 return False
