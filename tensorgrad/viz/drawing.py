@@ -184,7 +184,8 @@ class Drawing:
     def measures(self) -> Measures:
         """The numbers that the drawing shows."""
         values, grads, backward, compare, _ = self._shown
-        return self._measured([self.model], values=values, grads=grads, backward=backward, compare=compare)
+        wanted = {"values": values, "grads": grads, "backward": backward, "every": backward}
+        return self._measured([self.model], compare=compare, **wanted)
 
     @cached_property
     def picture(self) -> Picture:
