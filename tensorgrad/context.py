@@ -25,9 +25,10 @@ class Context:
     labels: the dict that `label` fills for the current timestep, if any.
     nested: whether a gradient is being taken of the code that runs, so that inner gradients must record.
     draws: the log of random draws of a checkpointed function, if one runs.
+    tracer: what records the operations of a function that is being compiled, if one is.
     """
 
-    __slots__ = ("anomaly", "draws", "labels", "nested", "recording", "scope")
+    __slots__ = ("anomaly", "draws", "labels", "nested", "recording", "scope", "tracer")
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class Context:
         labels: dict[str, Any] | None = None,
         nested: bool = False,
         draws: Any = None,
+        tracer: Any = None,
     ) -> None:
         self.recording = recording
         self.scope = scope
@@ -44,10 +46,13 @@ class Context:
         self.labels = labels
         self.nested = nested
         self.draws = draws
+        self.tracer = tracer
 
     def changed(self, changes: dict[str, Any]) -> Context:
         """A copy in which some fields differ."""
-        new = Context(self.recording, self.scope, self.anomaly, self.labels, self.nested, self.draws)
+        new = Context(
+            self.recording, self.scope, self.anomaly, self.labels, self.nested, self.draws, self.tracer
+        )
         for name, value in changes.items():
             setattr(new, name, value)
         return new

@@ -167,6 +167,11 @@ class Tensor(Node):
         grad: the cotangent to start from; by default 1, which only a Tensor of one element has.
         Raises GraphError when nothing requires a gradient, ShapeError for a wrong cotangent.
         """
+        if context().tracer is not None:
+            raise GraphError(
+                "backward() deposits gradients in x.grad, which a compiled function cannot do; return them: "
+                "tg.compile(tg.value_and_grad(loss_fn))"
+            )
         backpropagate([(self, seed_of(self, grad))])
 
     def retain_grad(self) -> Tensor:

@@ -1,0 +1,223 @@
+"""From the nodes of a trace to a `Program`: loops become `Loop`s, and operations the equations they are
+made of (`rules`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tensorgrad.compile.ir import Carry, Const, Eqn, Loop, Out, Program, Var
+from tensorgrad.compile.staging import LOOP, READ, Staged
+from tensorgrad.compile.trace import ARGUMENT, AS_ARRAY, Traced
+from tensorgrad.graph import Node
+
+__all__ = ["Builder", "lower"]
+
+UFUNCS = {"sigmoid": np.exp, "cast": None, "where": None}
+
+
+class Builder:
+    """Appends equations to a block and works out their shapes and dtypes."""
+
+    def __init__(self, eqns: list[Any]) -> None:
+        self.eqns = eqns
+
+    def emit(
+        self, op: str, args: Sequence[Any], shape: Any, dtype: Any, name: str | None = None, /, **params: Any
+    ) -> Var:
+        """A new equation's result."""
+        out = Var(shape, dtype, name)
+        self.eqns.append(Eqn(op, args, params, out))
+        return out
+
+    def map(self, op: str, *args: Any, name: str | None = None) -> Var:
+        """An element-wise equation."""
+        args = tuple(a if isinstance(a, (Var, Const)) else self.number(a, args) for a in args)
+        shape = broadcast_shape([a.shape for a in args])
+        return self.emit(op, args, shape, _dtype_of(op, args), name)
+
+    def number(self, value: Any, beside: Sequence[Any]) -> Const:
+        """A Python number as a constant in the dtype of the operands beside it."""
+        dtype = next(a.dtype for a in beside if isinstance(a, (Var, Const)))
+        return Const(np.asarray(value, dtype))
+
+    def sum(self, x: Any, axes: tuple[int, ...], keepdims: bool, op: str = "sum") -> Var:
+        """A reduction over axes."""
+        return self.emit(op, [x], reduced(x.shape, axes, keepdims), x.dtype, axes=tuple(axes), keepdims=keepdims)
+
+    def reshape(self, x: Any, shape: Any) -> Any:
+        """x in another shape."""
+        return x if tuple(shape) == tuple(x.shape) else self.emit("reshape", [x], shape, x.dtype, shape=tuple(shape))
+
+    def transpose(self, x: Any, axes: Sequence[int]) -> Any:
+        """x with its axes in another order."""
+        if tuple(axes) == tuple(range(x.ndim)):
+            return x
+        return self.emit("transpose", [x], [x.shape[a] for a in axes], x.dtype, axes=tuple(axes))
+
+    def index(self, x: Any, template: tuple[Any, ...]) -> Var:
+        """x[template], without index arrays."""
+        return self.emit("index", [x], np.empty(x.shape, bool)[template].shape, x.dtype, template=template)
+
+    def dot(self, a: Any, b: Any) -> Var:
+        """The matrix product."""
+        if a.ndim == 1 or b.ndim == 1:
+            shape = (*a.shape[:-1], *(b.shape[:-2] + b.shape[-1:] if b.ndim > 1 else ()))
+        else:
+            shape = (*broadcast_shape([a.shape[:-2], b.shape[:-2]]), a.shape[-2], b.shape[-1])
+        return self.emit("dot", [a, b], shape, np.result_type(a.dtype, b.dtype))
+
+    def broadcast(self, x: Any, shape: Any) -> Any:
+        """x repeated to fill a shape."""
+        return x if tuple(shape) == tuple(x.shape) else self.emit("broadcast", [x], shape, x.dtype, shape=tuple(shape))
+
+    def cast(self, x: Any, dtype: Any) -> Any:
+        """x in another dtype."""
+        return x if x.dtype == dtype else self.emit("cast", [x], x.shape, dtype, dtype=np.dtype(dtype))
+
+
+def reduced(shape: tuple[Any, ...], axes: tuple[int, ...], keepdims: bool) -> tuple[Any, ...]:
+    """The shape that is left of `shape`."""
+    if keepdims:
+        return tuple(1 if k in axes else n for k, n in enumerate(shape))
+    return tuple(n for k, n in enumerate(shape) if k not in axes)
+
+
+def broadcast_shape(shapes: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """The shape that shapes broadcast to; Sizes stay Sizes."""
+    out: list[Any] = [1] * max(map(len, shapes), default=0)
+    for shape in shapes:
+        for k, n in enumerate(reversed(shape), 1):
+            if n != 1:
+                out[-k] = n
+    return tuple(out)
+
+
+_dtypes: dict[Any, Any] = {}
+
+
+def _dtype_of(op: str, args: Sequence[Any]) -> Any:
+    if op in ("sigmoid", "softplus", "relu"):
+        return args[0].dtype
+    if op == "where":
+        return np.result_type(args[1].dtype, args[2].dtype)
+    key = op, *(a.dtype for a in args)
+    if key not in _dtypes:
+        with np.errstate(all="ignore"):
+            _dtypes[key] = getattr(np, op)(*(np.ones(1, a.dtype) for a in args)).dtype
+    return _dtypes[key]
+
+
+# --- nodes to equations ------------------------------------------------------------------------------------
+class _Lowering:
+    def __init__(self, inputs: Sequence[tuple[Traced, Var]], before: int) -> None:
+        self.env: dict[int, Any] = {id(node): var for node, var in inputs}
+        self.before = before
+        self.captured: list[tuple[Node, Var]] = []
+        # Nodes live as long as this, so that their ids are theirs alone.
+        self.kept: list[Any] = []
+
+    def operand(self, x: Any, arg: Any) -> Any:
+        if not isinstance(x, Node):
+            return Const(arg)
+        if id(x) not in self.env:
+            if not x.is_leaf:
+                raise AssertionError(f"compile: {x.describe()} was not traced")
+            if x.index < self.before:
+                # A parameter, or another Tensor from before: its value is read anew at every call.
+                var = Var(x._value.shape, x._value.dtype, x.name)
+                self.captured.append((x, var))
+                self.env[id(x)] = var
+            else:
+                self.env[id(x)] = Const(x._value)
+            self.kept.append(x)
+        return self.env[id(x)]
+
+    def block(self, nodes: Sequence[Any], eqns: list[Any]) -> None:
+        builder = Builder(eqns)
+        reads: dict[int, list[Any]] = {}
+        for node in nodes:
+            if node.op is READ:
+                reads.setdefault(id(node.operands[0]), []).append(node)
+        for node in nodes:
+            if node.op is LOOP:
+                self.loop(node, reads.get(id(node), []), eqns)
+            elif node.op is not READ:
+                self.env[id(node)] = self.equations(builder, node)
+            self.kept.append(node)
+
+    def equations(self, builder: Builder, node: Any) -> Any:
+        from tensorgrad.compile.rules import RULES, call
+
+        args = [self.operand(x, arg) for x, arg in zip(node.operands, node.args, strict=True)]
+        if node.op in (ARGUMENT, AS_ARRAY):
+            return args[0]
+        made = len(builder.eqns)
+        out = RULES.get(node.op, call)(builder, node, *args, **node.params)
+        value = node._value
+        if out.shape != value.shape or out.dtype != value.dtype:
+            out = builder.cast(builder.reshape(out, value.shape), value.dtype)
+        if node.name and len(builder.eqns) > made and isinstance(out, Var) and not out.name:
+            out.name = node.name
+        return out
+
+    def loop(self, node: Any, reads: Sequence[Any], eqns: list[Any]) -> None:
+        staged: Staged = node.params["loop"]
+        loop = Loop(staged.length, staged.reverse)
+        outer = dict(self.env)
+        for x, inner in staged.xs:
+            stack = self.operand(x, getattr(x, "_value", x))
+            var = Var(inner._value.shape, inner._value.dtype, inner.name)
+            loop.xs.append((stack, var))
+        inits = [self.operand(init, getattr(init, "_value", init)) for init, *_ in staged.carries]
+        for x in staged.captured:
+            outer[id(x)] = self.operand(x, x._value)
+        for (_, inner), (_, var) in zip(staged.xs, loop.xs, strict=True):
+            self.env[id(inner)] = var
+        for init, (_, before, _) in zip(inits, staged.carries, strict=True):
+            var = Var(before._value.shape, before._value.dtype, before.name)
+            self.env[id(before)] = var
+            loop.carries.append(Carry(init, var, None))
+        self.block(staged.body, loop.body)
+        for carry, (*_, after) in zip(loop.carries, staged.carries, strict=True):
+            carry.after = self.operand(after, after._value)
+        outs = []
+        for read in reads:
+            kind, what = staged.results[read.params["number"]]
+            var = Var(read._value.shape, read._value.dtype, read.name)
+            if kind == "final":
+                loop.carries[what].final = var
+            else:
+                loop.outs.append(Out(kind, self.operand(what, what._value), var))
+            outs.append((id(read), var))
+        # What belongs to a timestep means nothing outside: the loop that runs back binds it anew.
+        self.env = {**outer, **dict(outs)}
+        eqns.append(loop)
+
+
+def _needed(outputs: Sequence[Any]) -> list[Any]:
+    """The recorded nodes that outputs depend on, oldest first; of loops only the node, not the body."""
+    seen: dict[int, Any] = {}
+    todo = [x for x in outputs if isinstance(x, Node)]
+    while todo:
+        node = todo.pop()
+        if id(node) in seen:
+            continue
+        seen[id(node)] = node
+        todo.extend(x for x in node.operands if isinstance(x, Node))
+    return sorted((n for n in seen.values() if not n.is_leaf), key=lambda n: n.index)
+
+
+def lower(
+    inputs: Sequence[tuple[Traced, Var]], outputs: Sequence[Any], before: int
+) -> tuple[Program, list[tuple[Node, Var]]]:
+    """The program that computes nodes, and the Tensors from before the trace (older than the creation number
+    `before`) that it reads, each with its variable."""
+    lowering = _Lowering(inputs, before)
+    eqns: list[Any] = []
+    lowering.block(_needed(outputs), eqns)
+    results = [lowering.operand(x, getattr(x, "_value", x)) for x in outputs]
+    variables = [var for _, var in inputs] + [var for _, var in lowering.captured]
+    return Program(variables, eqns, results), lowering.captured
