@@ -62,6 +62,7 @@ def grad(
             raise GraphError(f"grad: input {number} ({what}) does not require a gradient")
     if create_graph is None:
         create_graph = context().nested
+    tracer = context().tracer
     if create_graph and isinstance(grad_output, Node):
         if grad_output._value.shape != output._value.shape:
             raise ShapeError(
@@ -70,9 +71,8 @@ def grad(
         seed: Any = grad_output
     else:
         seed = seed_of(output, grad_output)
-        if create_graph:
+        if create_graph or tracer is not None:
             seed = Tensor(seed)
-    tracer = context().tracer
     if tracer is not None:
         # The rules themselves write down the backward program.
         found = backpropagate([(output, seed)], inputs, create_graph=True)

@@ -17,16 +17,13 @@ from tensorgrad.compile.generalise import generalise
 from tensorgrad.compile.ir import Program, Var, verify
 from tensorgrad.compile.lower import lower
 from tensorgrad.compile.passes import optimise
-from tensorgrad.compile.sizes import SizeUnknown, Symbols
+from tensorgrad.compile.sizes import SizeUnknown, Symbols, example_lengths
 from tensorgrad.compile.trace import TracedArray, Tracer, tracing
 from tensorgrad.errors import ShapeError, UserError
 from tensorgrad.graph import Node
 from tensorgrad.tensor import Tensor
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
-
-_PRIMES = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43)
-
 
 class CacheInfo(NamedTuple):
     """programs: how many were compiled; signatures: for how many sets of shapes; hits: calls that found theirs."""
@@ -62,6 +59,7 @@ class Compiled:
         self._programs: dict[Any, _Executable] = {}
         self._hits = 0
         self._last: _Executable | None = None
+        self._why = ""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves, structure = tree.flatten((args, kwargs))
@@ -117,18 +115,18 @@ class Compiled:
     def _build(self, leaves: list[Any], values: list[Any], structure: Any, plan: _Sizes) -> _Executable:
         if plan.symbols:
             try:
-                first = self._trace(leaves, plan.shapes(0), values, structure)
-                second = self._trace(leaves, plan.shapes(1), values, structure)
+                first = self._trace(leaves, plan.shapes(0), values, structure, [n for n, _ in plan.symbols.values()])
+                second = self._trace(leaves, plan.shapes(1), values, structure, [n for _, n in plan.symbols.values()])
                 program = generalise(first.program, second.program, Symbols(plan.symbols))
                 return self._finish(first, program, plan.where)
-            except (SizeUnknown, ShapeError):
+            except (SizeUnknown, ShapeError) as why:
+                self._why = str(why)
                 # Lengths that must equal others, or that decide what is done: a program for these alone.
-                pass
         traced = self._trace(leaves, [v.shape for v in values], values, structure)
         return self._finish(traced, traced.program, {})
 
-    def _trace(self, leaves: list[Any], shapes: list[Any], values: list[Any], structure: Any) -> _Trace:
-        tracer = Tracer()
+    def _trace(self, leaves: list[Any], shapes: list[Any], values: list[Any], structure: Any, free: Any = ()) -> _Trace:
+        tracer = Tracer(free)
         names = _names(self.fn, structure)
         before = tracer.leaf((), float).index
         inputs: list[tuple[Any, Var]] = []
@@ -267,8 +265,7 @@ def _free_sizes(leaves: list[Any], values: list[Any]) -> _Sizes:
             row.append(names[n])
         axes.append(tuple(row))
     taken = fixed | {n for v in values for n in v.shape}
-    primes = [p for p in _PRIMES if p not in taken]
-    symbols = {s: (primes[2 * k], primes[2 * k + 1]) for k, s in enumerate(where)} if 2 * len(where) <= len(primes) else {}
+    symbols = example_lengths(list(where), taken)
     return _Sizes(symbols, tuple(axes), where, axes)
 
 

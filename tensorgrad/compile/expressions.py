@@ -152,7 +152,7 @@ EXPRESSIONS: dict[str, Callable[[Names, dict[str, Any], Any], str]] = {
     "where": lambda n, p, e: f"np.where({n[0]}, {n[1]}, {n[2]})",
     "sigmoid": lambda n, p, e: f"sigmoid({n[0]})",
     "cast": lambda n, p, e: f"{n[0]}.astype({_dtype(p['dtype'])})",
-    "reshape": lambda n, p, e: f"{n[0]}.reshape{shape_text(p['shape'])}",
+    "reshape": lambda n, p, e: f"{n[0]}.reshape{shape_text(p['shape'])}" if e.args[0].ndim else f"np.reshape({n[0]}, {shape_text(p['shape'])})",
     "transpose": lambda n, p, e: f"{n[0]}.T" if p["axes"] == (1, 0) else f"{n[0]}.transpose{p['axes']}",
     "broadcast": lambda n, p, e: f"np.broadcast_to({n[0]}, {shape_text(p['shape'])})",
     "index": lambda n, p, e: f"{n[0]}[{subscript(p['template'], [])}]",

@@ -7,11 +7,27 @@ not be explained makes the program one for this signature alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations_with_replacement
 from typing import Any
 
-__all__ = ["Size", "Symbols", "SizeUnknown"]
+from tensorgrad.graph import _PACKAGE
+
+__all__ = ["FreeLength", "Size", "SizeUnknown", "Symbols", "example_lengths", "from_user", "user_line"]
+
+
+def user_line() -> str:
+    """Where in the user's code we are, as ", at file:line"."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back  # type: ignore[assignment]
+    return f", at {frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
+
+
+def from_user() -> bool:
+    """Whether the method that asks was called from outside this package."""
+    return not sys._getframe(2).f_code.co_filename.startswith(_PACKAGE)
 
 
 class SizeUnknown(Exception):
@@ -65,6 +81,40 @@ def _factor(n: Any) -> str:
     return f"({n})" if " " in str(n) and "*" not in str(n) else str(n)
 
 
+class FreeLength(int):
+    """The example of a free length that users see in a shape: deciding anything by it makes it unfree."""
+
+    def _decides(self, other: Any) -> bool:
+        raise SizeUnknown(f"a decision depends on a length{user_line()}")
+
+    def __lt__(self, other: Any) -> bool:
+        return int(self) < other if other in (0, 1) else self._decides(other)
+
+    def __le__(self, other: Any) -> bool:
+        return int(self) <= other if other in (0, 1) else self._decides(other)
+
+    def __gt__(self, other: Any) -> bool:
+        return int(self) > other if other in (0, 1) else self._decides(other)
+
+    def __ge__(self, other: Any) -> bool:
+        return int(self) >= other if other in (0, 1) else self._decides(other)
+
+    __hash__ = int.__hash__
+
+
+# Pairs of lengths, each with a difference of its own, so that T + 6 is not taken for B.
+_PAIRS = ((7, 11), (13, 19), (17, 29), (23, 37), (31, 47), (41, 61))
+
+
+def example_lengths(names: Sequence[str], taken: set[int]) -> dict[str, tuple[int, int]]:
+    """For each symbol a length in the first trace and one in the second, none of them among those taken.
+
+    Empty if there are not enough.
+    """
+    pairs = [pair for pair in _PAIRS if not taken & set(pair)]
+    return dict(zip(names, pairs, strict=False)) if len(names) <= len(pairs) else {}
+
+
 class Symbols:
     """The free sizes of a function: names with their lengths in the two traces."""
 
@@ -75,13 +125,16 @@ class Symbols:
         """The number that is `a` in one trace and `b` in the other, as an int, float or Size."""
         if a == b:
             return a
+        whole = float(a).is_integer() and float(b).is_integer()
         for text, x, y in self._forms():
             if a == x and b == y:
                 return Size(int(a), text)
-            if a - x == b - y and float(a).is_integer():
-                return Size(int(a), f"{text} {'+' if a > x else '-'} {abs(int(a - x))}")
-            if float(a).is_integer() and float(b).is_integer() and a * y == b * x and a % x == 0:
+        for text, x, y in self._forms():
+            if whole and a * y == b * x and a % x == 0:
                 return Size(int(a), f"{int(a // x)} * {text}")
+        for text, x, y in self._forms():
+            if whole and a - x == b - y:
+                return Size(int(a), f"{text} {'+' if a > x else '-'} {abs(int(a - x))}")
         raise SizeUnknown(f"a number that was {a} for one set of lengths and {b} for another")
 
     def solve_number(self, a: float, b: float) -> str:

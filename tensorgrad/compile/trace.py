@@ -8,19 +8,22 @@ very same gradient rules that eager mode runs write down the backward program.
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from tensorgrad.context import configure, context
 from tensorgrad.errors import GraphError, operand_error
-from tensorgrad.graph import _PACKAGE, Node, as_constant
+from tensorgrad.compile.sizes import FreeLength, SizeUnknown, from_user, user_line
+from tensorgrad.graph import Node, as_constant
 from tensorgrad.op import Op
+from tensorgrad.ops import index
 from tensorgrad.tensor import Tensor
 
 __all__ = ["ARGUMENT", "AS_ARRAY", "Traced", "TracedArray", "Tracer"]
 
+_GETITEM = index._getitem.op  # type: ignore[attr-defined]
 ARGUMENT = Op("argument", lambda x: x, (lambda g, ans, x: g,))
 AS_ARRAY = Op("as_array", lambda x: x, (lambda g, ans, x: g,))
 CHECK = Op("check_range", lambda x, **params: x, differentiable=False)
@@ -36,14 +39,6 @@ def _unknown(what: str) -> Any:
         )
 
     return method
-
-
-def user_line() -> str:
-    """Where in the user's code we are, as ", at file:line"."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back  # type: ignore[assignment]
-    return f", at {frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
 
 
 class Traced(Tensor):
@@ -68,6 +63,20 @@ class Traced(Tensor):
             return func(args[0]._value, *args[1:], **kwargs)
         return super().__array_function__(func, types, args, kwargs)
 
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The lengths of the axes; those that are free are examples."""
+        tracer = context().tracer
+        free = tracer.free if tracer is not None else ()
+        return tuple(FreeLength(n) if n in free else n for n in self._value.shape)
+
+    def __len__(self) -> int:
+        n = super().__len__()
+        tracer = context().tracer
+        if tracer is not None and n in tracer.free and from_user():
+            raise SizeUnknown(f"len() of a free length{user_line()}")
+        return n
+
     def detach(self) -> Tensor:
         out: Tensor = context().tracer.record(ARGUMENT, (self,), {}, self._value, ())
         out.name = self.name
@@ -89,10 +98,12 @@ class TracedArray(Traced):
 
 
 class Tracer:
-    """What is written down: every node, in the order in which the operations ran."""
+    """What is written down: every node, in the order in which the operations ran. free: the lengths that
+    stand for others."""
 
-    def __init__(self) -> None:
+    def __init__(self, free: Iterable[int] = ()) -> None:
         self.nodes: list[Traced] = []
+        self.free = frozenset(free)
 
     def leaf(self, shape: tuple[int, ...], dtype: Any, name: str | None = None, grad: bool = False) -> Traced:
         """A value from outside."""
@@ -119,6 +130,9 @@ class Tracer:
     def apply_op(self, op: Op, operands: tuple[Any, ...], params: dict[str, Any]) -> Traced:
         """Run an operation on the stand-ins and write it down."""
         now = context()
+        template = params.get("template")
+        if template is not None and self.free:
+            self._within(template, operands[0]._value.shape if op is _GETITEM else params.get("shape"))
         like = next(x._value.dtype for x in operands if isinstance(x, Node))
         try:
             kept = tuple(x if isinstance(x, Node) else as_constant(x, like) for x in operands)
@@ -131,6 +145,13 @@ class Tracer:
         if op.differentiable and now.recording:
             live = tuple(k for k, x in enumerate(kept) if isinstance(x, Node) and x.requires_grad)
         return self.record(op, kept, params, value, live)
+
+    def _within(self, template: tuple[Any, ...], shape: tuple[int, ...] | None) -> None:
+        """Raise SizeUnknown for a slice that is longer than the example of a free length."""
+        bounds = [k for part in template if isinstance(part, slice) for k in (part.start, part.stop, part.step)]
+        shortest = min((n for n in shape or () if n in self.free), default=None)
+        if shortest is not None and any(k is not None and abs(k) >= shortest for k in bounds):
+            raise SizeUnknown(f"a slice that may be longer than what it slices{user_line()}")
 
     # --- what the package asks for ---------------------------------------------------------------------
     def as_input(self, x: Tensor) -> Traced:
