@@ -110,7 +110,7 @@ class Compiled:
             executable = self._build(leaves, values, structure, plan)
             self._programs[program_key] = executable
         self._last = executable
-        return _Entry(executable)
+        return _Entry(executable, tuple(values[n].shape[a] for n, a in executable.where.values()))
 
     def _build(self, leaves: list[Any], values: list[Any], structure: Any, plan: _Sizes) -> _Executable:
         if plan.symbols:
@@ -149,7 +149,7 @@ class Compiled:
     def _finish(self, traced: _Trace, program: Program, where: dict[str, tuple[int, int]]) -> _Executable:
         optimise(program)
         page = emit(program, getattr(self.fn, "__name__", "step").strip("<>").replace("differentiated", "step"), where)
-        return _Executable(page, program, traced)
+        return _Executable(page, program, traced, where)
 
 
 class _Trace(NamedTuple):
@@ -162,8 +162,9 @@ class _Trace(NamedTuple):
 class _Executable:
     """A page, ready to run."""
 
-    def __init__(self, page: Page, program: Program, traced: _Trace) -> None:
+    def __init__(self, page: Page, program: Program, traced: _Trace, where: dict[str, tuple[int, int]]) -> None:
         self.page = page
+        self.where = where
         self.program = program
         self.captured = [node for node, _ in traced.captured]
         self.form = traced.form
@@ -174,20 +175,27 @@ class _Executable:
         ]
         space: dict[str, Any] = dict(page.names)
         exec(builtins.compile(page.source, "<tensorgrad.compile>", "exec"), space)
-        self.run = space[re_name(page.source)]
-
-
-def re_name(source: str) -> str:
-    return source.rsplit("\ndef ", 1)[1].split("(", 1)[0]
+        self.run = space[page.name]
+        self.make_buffers = space.get("make_buffers", lambda *sizes: ())
 
 
 class _Entry:
-    def __init__(self, executable: _Executable) -> None:
+    """A page together with buffers for one set of shapes, lent out for the time of a call."""
+
+    def __init__(self, executable: _Executable, sizes: tuple[int, ...]) -> None:
         self.executable = executable
+        self.sizes = sizes
+        self.idle: list[Any] = []
 
     def run(self, values: list[Any]) -> Any:
         e = self.executable
-        found = e.run(*values, *(x._value for x in e.captured))
+        try:
+            buffers = self.idle.pop()
+        except IndexError:
+            buffers = e.make_buffers(*self.sizes)
+        with np.errstate(all="ignore"):
+            found = e.run(*values, *(x._value for x in e.captured), buffers)
+        self.idle.append(buffers)
         leaves = []
         for r in e.results:
             if isinstance(r, tuple):

@@ -24,9 +24,12 @@ INFIX = {
 
 HELPERS = {
     "sigmoid": '''
-def sigmoid(x):
-    """1 / (1 + exp(-x))."""
-    return 1 / (1 + np.exp(-x))
+def sigmoid(x, out):
+    """1 / (1 + exp(-x)); an exponential that overflows gives the right 0."""
+    np.negative(x, out=out)
+    np.exp(out, out=out)
+    out += 1
+    return np.reciprocal(out, out=out)
 ''',
     "finite_max": '''
 def finite_max(x, axis):
@@ -150,7 +153,7 @@ def _dtype(dtype: Any) -> str:
 
 EXPRESSIONS: dict[str, Callable[[Names, dict[str, Any], Any], str]] = {
     "where": lambda n, p, e: f"np.where({n[0]}, {n[1]}, {n[2]})",
-    "sigmoid": lambda n, p, e: f"sigmoid({n[0]})",
+    "sigmoid": lambda n, p, e: f"sigmoid({n[0]}, np.empty_like({n[0]}))",
     "cast": lambda n, p, e: f"{n[0]}.astype({_dtype(p['dtype'])})",
     "reshape": lambda n, p, e: f"{n[0]}.reshape{shape_text(p['shape'])}" if e.args[0].ndim else f"np.reshape({n[0]}, {shape_text(p['shape'])})",
     "transpose": lambda n, p, e: f"{n[0]}.T" if p["axes"] == (1, 0) else f"{n[0]}.transpose{p['axes']}",

@@ -148,10 +148,23 @@ class Tracer:
 
     def _within(self, template: tuple[Any, ...], shape: tuple[int, ...] | None) -> None:
         """Raise SizeUnknown for a slice that is longer than the example of a free length."""
-        bounds = [k for part in template if isinstance(part, slice) for k in (part.start, part.stop, part.step)]
-        shortest = min((n for n in shape or () if n in self.free), default=None)
-        if shortest is not None and any(k is not None and abs(k) >= shortest for k in bounds):
-            raise SizeUnknown(f"a slice that may be longer than what it slices{user_line()}")
+        if shape is None:
+            return
+        axes = iter(range(len(shape)))
+        named = sum(part is not None and part is not Ellipsis for part in template)
+        for part in template:
+            if part is None:
+                continue
+            if part is Ellipsis:
+                for _ in range(len(shape) - named):
+                    next(axes)
+                continue
+            # An index array stands for one axis; a boolean one may stand for more, and is then the last.
+            n = int(shape[next(axes)])
+            if isinstance(part, slice) and n in self.free:
+                bounds = [k for k in (part.start, part.stop, part.step) if k is not None]
+                if any(abs(int(k)) > n for k in bounds):
+                    raise SizeUnknown(f"a slice that may be longer than what it slices{user_line()}")
 
     # --- what the package asks for ---------------------------------------------------------------------
     def as_input(self, x: Tensor) -> Traced:

@@ -10,6 +10,7 @@ from tensorgrad.compile.ir import Const, Eqn, Program
 from tensorgrad.compile.lower import Builder, broadcast_shape, reduced
 from tensorgrad.compile.passes.rewrite import Rewriter
 from tensorgrad.compile.rules import ELEMENTWISE
+from tensorgrad.compile.sizes import Size
 
 __all__ = ["simplify"]
 
@@ -63,6 +64,8 @@ class _Simplify(Rewriter):
             rest = [a for i, a in enumerate(eqn.args) if i != k]
             if v is not None and eqn.args[k].ndim and rest and broadcast_shape([a.shape for a in rest]) == eqn.out.shape:
                 eqn.args[k] = v
+        if eqn.op == "add" and (joined := self.add(b, eqn)) is not None:
+            return joined
         return self.neutral(eqn)
 
     def folded(self, eqn: Eqn, values: list[Any]) -> Any:
@@ -153,13 +156,59 @@ class _Simplify(Rewriter):
             return None
         rows: Any = 1
         for n in x.shape[:-1]:
-            rows = n * rows
+            rows = rows * n
         return b.reshape(b.dot(b.reshape(x, (rows, x.shape[-1])), y), eqn.out.shape)
 
+
+    def add(self, b: Builder, eqn: Eqn) -> Any:
+        """A sum of parts placed side by side is their concatenation: the gradient of gates."""
+        parts = self.placed(eqn)
+        if parts is None:
+            return None
+        axis = parts[0][0]
+        parts.sort(key=lambda p: int(p[1]))
+        ends = [0, *(int(stop) for _, _, stop, _ in parts)]
+        if any(p[0] != axis or int(p[1]) != end for p, end in zip(parts, ends, strict=False)):
+            return None
+        if ends[-1] != int(eqn.out.shape[axis]):
+            return None
+        return b.emit("concatenate", [p[3] for p in parts], eqn.out.shape, eqn.out.dtype, axis=axis)
+
+    def placed(self, eqn: Eqn) -> list[Any] | None:
+        """Axis, start, stop and value of every part of a sum of placed parts."""
+        found: list[Any] = []
+        todo: list[Any] = list(eqn.args)
+        while todo:
+            made = self.made.get(id(todo.pop()))
+            if made is not None and made.op == "add" and made.out.shape == eqn.out.shape:
+                todo += made.args
+            elif made is not None and made.op == "scatter" and len(made.args) == 1:
+                place = _one_slice(made.params["template"], made.out.shape)
+                if place is None:
+                    return None
+                found.append([*place, made.args[0]])
+            else:
+                return None
+        return found
 
     def index(self, b: Builder, eqn: Eqn, x: Any) -> Any:
         whole = all(isinstance(p, slice) and p == slice(None) or p is Ellipsis for p in eqn.params["template"])
         return x if whole else None
+
+
+def _one_slice(template: tuple[Any, ...], shape: tuple[Any, ...]) -> tuple[int, int, int] | None:
+    """Axis, start and stop of an index that cuts one axis only."""
+    if any(not isinstance(p, slice) and p is not Ellipsis for p in template):
+        return None
+    front = list(template)
+    if Ellipsis in front:
+        k = front.index(Ellipsis)
+        front[k : k + 1] = [slice(None)] * (len(shape) - len(front) + 1)
+    cuts = [k for k, p in enumerate(front) if p != slice(None)]
+    if len(cuts) != 1 or isinstance(shape[cuts[0]], Size):
+        return None
+    start, stop, step = front[cuts[0]].indices(int(shape[cuts[0]]))
+    return (cuts[0], start, stop) if step == 1 else None
 
 
 _RULES = {"reshape", "broadcast", "transpose", "sum", "dot", "index"}
