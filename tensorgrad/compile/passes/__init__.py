@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tensorgrad.compile.ir import Program, verify
 from tensorgrad.compile.passes.clean import common_subexpressions, dead_code
+from tensorgrad.compile.passes.regroup import regroup_factors
 from tensorgrad.compile.passes.simplify import simplify
 from tensorgrad.compile.passes.split import split_loops
 
@@ -15,6 +16,8 @@ PASSES: list[tuple[str, Callable[[Program], None]]] = [
     ("dead code", dead_code),
     ("simplify", simplify),
     ("common subexpressions", common_subexpressions),
+    ("dead code", dead_code),
+    ("factors regrouped", regroup_factors),
     ("dead code", dead_code),
     ("out of the loop", split_loops),
     ("simplify", simplify),
