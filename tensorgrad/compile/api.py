@@ -18,7 +18,7 @@ from tensorgrad.compile.ir import Program, Var, verify
 from tensorgrad.compile.lower import lower
 from tensorgrad.compile.passes import optimise
 from tensorgrad.compile.sizes import SizeUnknown, Symbols, example_lengths
-from tensorgrad.compile.trace import TracedArray, Tracer, tracing
+from tensorgrad.compile.trace import Traced, TracedArray, Tracer, tracing
 from tensorgrad.errors import ShapeError, UserError
 from tensorgrad.graph import Node
 from tensorgrad.tensor import Tensor
@@ -135,7 +135,8 @@ class Compiled:
             if isinstance(leaf, Node) and type(leaf) is not Tensor:
                 node: Any = leaf
             else:
-                node = tracer.leaf(shape, value.dtype, getattr(leaf, "name", None) or name)
+                kind = Traced if isinstance(leaf, Node) else TracedArray
+                node = tracer.leaf(shape, value.dtype, getattr(leaf, "name", None) or name, cls=kind)
             inputs.append((node, Var(node._value.shape, node._value.dtype, node.name or name)))
             arguments.append(node)
         args, kwargs = tree.unflatten(structure, arguments)
@@ -148,7 +149,8 @@ class Compiled:
 
     def _finish(self, traced: _Trace, program: Program, where: dict[str, tuple[int, int]]) -> _Executable:
         optimise(program)
-        page = emit(program, getattr(self.fn, "__name__", "step").strip("<>").replace("differentiated", "step"), where)
+        name = getattr(self.fn, "__name__", "step")
+        page = emit(program, name if name.isidentifier() else "step", where)
         return _Executable(page, program, traced, where)
 
 

@@ -92,7 +92,7 @@ Traced.result_class = Traced
 
 
 class TracedArray(Traced):
-    """A result that eager mode gives as an ndarray."""
+    """What is an ndarray in eager mode: an array among the arguments, a gradient, and what is made of them."""
 
     __slots__ = ()
 
@@ -105,9 +105,16 @@ class Tracer:
         self.nodes: list[Traced] = []
         self.free = frozenset(free)
 
-    def leaf(self, shape: tuple[int, ...], dtype: Any, name: str | None = None, grad: bool = False) -> Traced:
+    def leaf(
+        self,
+        shape: tuple[int, ...],
+        dtype: Any,
+        name: str | None = None,
+        grad: bool = False,
+        cls: type[Traced] = Traced,
+    ) -> Traced:
         """A value from outside."""
-        x = object.__new__(Traced)
+        x = object.__new__(cls)
         x.become_leaf(np.zeros(shape, dtype), grad, name)
         return x
 
@@ -141,10 +148,11 @@ class Tracer:
                 value = np.asarray(op.forward(*args, **params))
         except (ValueError, TypeError, IndexError, KeyError, OverflowError) as cause:
             raise operand_error(op.name, operands, params, now.scope, cause) from None
+        arrays = all(isinstance(x, TracedArray) for x in kept if isinstance(x, Node))
         live: tuple[int, ...] = ()
         if op.differentiable and now.recording:
             live = tuple(k for k, x in enumerate(kept) if isinstance(x, Node) and x.requires_grad)
-        return self.record(op, kept, params, value, live)
+        return self.record(op, kept, params, value, live, TracedArray if arrays else Traced)
 
     def _within(self, template: tuple[Any, ...], shape: tuple[int, ...] | None) -> None:
         """Raise SizeUnknown for a slice that is longer than the example of a free length."""
