@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import inspect
 from collections.abc import Callable
 from functools import update_wrapper
 from pathlib import Path
@@ -17,13 +16,17 @@ from tensorgrad.compile.generalise import generalise
 from tensorgrad.compile.ir import Program, Var, verify
 from tensorgrad.compile.lower import lower
 from tensorgrad.compile.passes import optimise
-from tensorgrad.compile.sizes import SizeUnknown, Symbols, example_lengths
-from tensorgrad.compile.trace import Traced, TracedArray, Tracer, tracing
+from tensorgrad.compile.signature import FreeSizes, Guard, form_key, free_sizes, leaf_names, module_key
+from tensorgrad.compile.sizes import SizeUnknown, Symbols
+from tensorgrad.compile.staging import StagingTracer
+from tensorgrad.compile.trace import Traced, TracedArray, tracing
 from tensorgrad.errors import ShapeError, UserError
 from tensorgrad.graph import Node
+from tensorgrad.nn.module import Module, Parameter
 from tensorgrad.tensor import Tensor
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
+
 
 class CacheInfo(NamedTuple):
     """programs: how many were compiled; signatures: for how many sets of shapes; hits: calls that found theirs."""
@@ -59,23 +62,40 @@ class Compiled:
         self._programs: dict[Any, _Executable] = {}
         self._hits = 0
         self._last: _Executable | None = None
-        self._why = ""
+        self._guard: tuple[Guard, _Entry] | None = None
+        self._kept: list[Any] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._guard is not None and not kwargs:
+            values = self._guard[0].values(args)
+            if values is not None:
+                self._hits += 1
+                return self._guard[1].run(values)
+        entry, values = self._entry(args, kwargs)
+        out = entry.run(values)
+        self._guard = None if kwargs else (Guard(args), entry)
+        return out
+
+    def _entry(self, args: Any, kwargs: Any) -> tuple[_Entry, list[Any]]:
+        """What runs a call, compiled if there is none yet, and the call's arrays."""
         leaves, structure = tree.flatten((args, kwargs))
         values = [x._value if isinstance(x, Node) else np.asarray(x) for x in leaves]
-        modules = tuple(_modes(args)) if any(hasattr(a, "named_modules") for a in args) else ()
-        key = (
-            tuple((v.shape, v.dtype, id(x) if type(x).__name__ == "Parameter" else 0) for v, x in zip(values, leaves, strict=True)),
-            modules,
-            _form(structure),
+        modules = tuple(module_key(a) for a in (*args, *kwargs.values()) if isinstance(a, Module))
+        kinds = tuple(
+            (v.ndim, v.dtype, type(x), id(x) if isinstance(x, Parameter) else 0)
+            for v, x in zip(values, leaves, strict=True)
         )
+        about = kinds, modules, form_key(structure)
+        key = about, tuple(v.shape for v in values)
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._entries[key] = self._compile(leaves, values, structure, key)
+            entry = self._entries[key] = self._compile(leaves, values, structure, about)
+            # Their ids are in the key.
+            self._kept += [args, kwargs]
         else:
             self._hits += 1
-        return entry.run(values)
+        self._last = entry.executable
+        return entry, values
 
     def cache_info(self) -> CacheInfo:
         """What was compiled so far."""
@@ -102,32 +122,37 @@ class Compiled:
         return self._last
 
     # --- compiling ---------------------------------------------------------------------------------------
-    def _compile(self, leaves: list[Any], values: list[Any], structure: Any, key: Any) -> _Entry:
-        plan = _free_sizes(leaves, values)
-        program_key = (plan.pattern, tuple((v.ndim, v.dtype) for v in values), key[0] if not plan.symbols else tuple(k[2] for k in key[0]), key[1], key[2])
-        executable = self._programs.get(program_key)
+    def _compile(self, leaves: list[Any], values: list[Any], structure: Any, about: Any) -> _Entry:
+        free = free_sizes(leaves, values)
+        executable = self._programs.get((about, free.pattern))
+        exact = about, tuple(v.shape for v in values)
         if executable is None:
-            executable = self._build(leaves, values, structure, plan)
-            self._programs[program_key] = executable
-        self._last = executable
-        return _Entry(executable, tuple(values[n].shape[a] for n, a in executable.where.values()))
+            executable = self._programs.get(exact) or self._build(leaves, values, structure, free)
+            # A program for these lengths alone says nothing about others of the same pattern.
+            self._programs[(about, free.pattern) if executable.where else exact] = executable
+        sizes = tuple(values[n].shape[a] for n, a in executable.where.values())
+        return _Entry(executable, sizes)
 
-    def _build(self, leaves: list[Any], values: list[Any], structure: Any, plan: _Sizes) -> _Executable:
-        if plan.symbols:
+    def _build(self, leaves: list[Any], values: list[Any], structure: Any, free: FreeSizes) -> _Executable:
+        why = ""
+        if free.symbols:
+            lengths = [[pair[k] for pair in free.symbols.values()] for k in (0, 1)]
             try:
-                first = self._trace(leaves, plan.shapes(0), values, structure, [n for n, _ in plan.symbols.values()])
-                second = self._trace(leaves, plan.shapes(1), values, structure, [n for _, n in plan.symbols.values()])
-                program = generalise(first.program, second.program, Symbols(plan.symbols))
-                return self._finish(first, program, plan.where)
-            except (SizeUnknown, ShapeError) as why:
-                self._why = str(why)
+                first = self._trace(leaves, free.shapes(0), values, structure, lengths[0])
+                second = self._trace(leaves, free.shapes(1), values, structure, lengths[1])
+                program = generalise(first.program, second.program, Symbols(free.symbols))
+                return self._finish(first, program, free.where, "")
+            except (SizeUnknown, ShapeError) as reason:
                 # Lengths that must equal others, or that decide what is done: a program for these alone.
+                why = str(reason)
         traced = self._trace(leaves, [v.shape for v in values], values, structure)
-        return self._finish(traced, traced.program, {})
+        return self._finish(traced, traced.program, {}, why)
 
-    def _trace(self, leaves: list[Any], shapes: list[Any], values: list[Any], structure: Any, free: Any = ()) -> _Trace:
-        tracer = Tracer(free)
-        names = _names(self.fn, structure)
+    def _trace(
+        self, leaves: list[Any], shapes: list[Any], values: list[Any], structure: Any, free: Any = ()
+    ) -> _Trace:
+        tracer = StagingTracer(free)
+        names = leaf_names(self.fn, structure)
         before = tracer.leaf((), float).index
         inputs: list[tuple[Any, Var]] = []
         arguments = []
@@ -147,11 +172,13 @@ class Compiled:
         verify(program, "lower")
         return _Trace(program, captured, results, form)
 
-    def _finish(self, traced: _Trace, program: Program, where: dict[str, tuple[int, int]]) -> _Executable:
-        optimise(program)
+    def _finish(
+        self, traced: _Trace, program: Program, where: dict[str, tuple[int, int]], why: str
+    ) -> _Executable:
+        log = optimise(program)
         name = getattr(self.fn, "__name__", "step")
         page = emit(program, name if name.isidentifier() else "step", where)
-        return _Executable(page, program, traced, where)
+        return _Executable(page, program, traced, where, log, why)
 
 
 class _Trace(NamedTuple):
@@ -164,8 +191,18 @@ class _Trace(NamedTuple):
 class _Executable:
     """A page, ready to run."""
 
-    def __init__(self, page: Page, program: Program, traced: _Trace, where: dict[str, tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        page: Page,
+        program: Program,
+        traced: _Trace,
+        where: dict[str, tuple[int, int]],
+        log: Any,
+        why: str,
+    ) -> None:
         self.page = page
+        self.log = log
+        self.why = why
         self.where = where
         self.program = program
         self.captured = [node for node, _ in traced.captured]
@@ -206,76 +243,3 @@ class _Entry:
             else:
                 leaves.append(r)
         return tree.unflatten(e.form, leaves)
-
-
-def _modes(args: Any) -> Any:
-    for a in args:
-        if hasattr(a, "named_modules"):
-            yield id(a), tuple(m.training for _, m in a.named_modules())
-
-
-def _form(structure: Any) -> Any:
-    return (structure.kind, structure.keys, tuple(_form(c) for c in structure.children))
-
-
-def _names(fn: Any, structure: Any) -> list[str]:
-    """A name for every leaf of (args, kwargs): that of its key, or of the function's argument."""
-    try:
-        given = list(inspect.signature(fn).parameters)
-    except (TypeError, ValueError):
-        given = []
-    names = []
-    for path in tree._paths(structure, ""):
-        parts = path.split(".")
-        if parts[0] == "0" and len(parts) == 2:
-            k = int(parts[1])
-            names.append(given[k] if k < len(given) else f"x{k}")
-        else:
-            names.append(parts[-1] if not parts[-1].isdigit() else "_".join(parts[1:]).lstrip("0123456789_") or f"x{parts[-1]}")
-    return names
-
-
-class _Sizes(NamedTuple):
-    """symbols: lengths of each in both traces; pattern: which axes they are; where: (input, axis) that tells."""
-
-    symbols: dict[str, tuple[int, int]]
-    pattern: Any
-    where: dict[str, tuple[int, int]]
-    axes: list[tuple[Any, ...]]
-
-    def shapes(self, k: int) -> list[tuple[int, ...]]:
-        return [tuple(self.symbols[n][k] if isinstance(n, str) else n for n in axes) for axes in self.axes]
-
-
-def _free_sizes(leaves: list[Any], values: list[Any]) -> _Sizes:
-    """Which axes of the arguments are free: T, B and their like, but not what the weights determine."""
-    fixed = {1}
-    for x, v in zip(leaves, values, strict=True):
-        if isinstance(x, Node) and type(x) is not Tensor:
-            fixed |= set(v.shape)
-        elif v.dtype.kind == "f":
-            fixed |= set(v.shape[-1:])
-    names: dict[int, str] = {}
-    where: dict[str, tuple[int, int]] = {}
-    axes: list[tuple[Any, ...]] = []
-    for number, (x, v) in enumerate(zip(leaves, values, strict=True)):
-        certain = v.ndim >= 3 or (v.dtype.kind in "iub" and v.ndim)
-        row: list[Any] = []
-        for axis, n in enumerate(v.shape):
-            last = v.dtype.kind == "f" and axis == v.ndim - 1
-            parameter = isinstance(x, Node) and type(x) is not Tensor
-            if parameter or last or n <= 1 or (n in fixed and not certain):
-                row.append(n)
-                continue
-            if n not in names:
-                wish = ["T", "B"] if v.ndim >= 2 else []
-                free = wish[axis] if axis < len(wish) and wish[axis] not in where else f"N{len(names)}"
-                names[n] = free
-                where[free] = (number, axis)
-            row.append(names[n])
-        axes.append(tuple(row))
-    taken = fixed | {n for v in values for n in v.shape}
-    symbols = example_lengths(list(where), taken)
-    return _Sizes(symbols, tuple(axes), where, axes)
-
-

@@ -59,7 +59,11 @@ class _Block:
                     axis = eqn.params["axis"]
                     stop = start + a.shape[axis]
                     source = made.get(id(a))
-                    if source is not None and source.op in ELEMENTWISE - {"cast", "where"} and id(a) not in self.parts:
+                    if (
+                        source is not None
+                        and source.op in ELEMENTWISE - {"cast", "where"}
+                        and id(a) not in self.parts
+                    ):
                         template = (*(slice(None),) * axis, slice(start, stop))
                         self.parts[id(a)] = eqn, template
                     start = stop
@@ -128,7 +132,9 @@ class _Writer:
             head.append(f"    {symbol} = {inputs[number]}.shape[{axis}]")
         names = [b.names[0] for b in self.room.buffers]
         if names:
-            head.append(f"    {', '.join(names)}{',' if len(names) == 1 else ''} = buffers or make_buffers({symbols})")
+            head.append(
+                f"    {', '.join(names)}{',' if len(names) == 1 else ''} = buffers or make_buffers({symbols})"
+            )
             head += [f"    {n} = {b.names[0]}" for b in self.room.buffers for n in b.names[1:]]
         body = "\n".join([*head, *self.lines])
         make = self.make_buffers(symbols) if names else ""
@@ -137,10 +143,16 @@ class _Writer:
         return Page(source, self.name, self.given, self.room.buffers)
 
     def make_buffers(self, symbols: str) -> str:
-        lines = ["", f"def make_buffers({symbols}):", '    """Room for what a step computes on its way, to be used again."""']
+        lines = [
+            "",
+            f"def make_buffers({symbols}):",
+            '    """Room for what a step computes on its way, to be used again."""',
+        ]
         lines.append("    return (")
         for b in self.room.buffers:
-            lines.append(f"        np.empty({shape_text(b.shape)}, np.{b.dtype.name}),  # {', '.join(b.names)}")
+            lines.append(
+                f"        np.empty({shape_text(b.shape)}, np.{b.dtype.name}),  # {', '.join(b.names)}"
+            )
         return "\n".join([*lines, "    )", ""])
 
     def result(self, v: Any, seen: set[int]) -> str:
@@ -169,7 +181,9 @@ class _Writer:
         op = params.pop("op")
         fn = self.fresh(op.name)
         self.given[fn] = op.forward
-        args = [self[a] if isinstance(a, Var) else f"np.asarray({self[a]}, np.{a.dtype.name})" for a in eqn.args]
+        args = [
+            self[a] if isinstance(a, Var) else f"np.asarray({self[a]}, np.{a.dtype.name})" for a in eqn.args
+        ]
         args += [f"{k}={v!r}" for k, v in params.items()]
         self.line(f"{self[eqn.out]} = {fn}({', '.join(args)})")
         # It may be a view of what it was given.
@@ -304,7 +318,12 @@ class _Writer:
                 storage.names.append(name)
                 self.storage[id(c.before)] = storage
                 self.line(f"{name}[...] = {self[c.init]}")
-        kept = [o for o in loop.outs if not any(o.inner in (c.before, c.after) for c in loop.carries if id(c) in history) or o.kind == "sum"]
+        kept = [
+            o
+            for o in loop.outs
+            if not any(o.inner in (c.before, c.after) for c in loop.carries if id(c) in history)
+            or o.kind == "sum"
+        ]
         for o in kept:
             self.stack(o, outer)
         steps = f"range({loop.length})"
@@ -315,7 +334,9 @@ class _Writer:
                 name = history[id(c)]
                 self.texts[id(c.before)] = f"{name}[{before}]"
                 self.storage[id(c.before)] = Storage("given", last=np.inf)
-                if id(c.after) not in block.targets and any(isinstance(e, Eqn) and e.out is c.after for e in loop.body):
+                if id(c.after) not in block.targets and any(
+                    isinstance(e, Eqn) and e.out is c.after for e in loop.body
+                ):
                     block.targets[id(c.after)] = f"{name}[{after}]", Storage("given", last=np.inf)
         for o in kept:
             mine = any(isinstance(e, Eqn) and e.out is o.inner for e in loop.body)
@@ -354,8 +375,12 @@ class _Writer:
                 continue
             eqn = loop.body[made[0]]
             free = block.last.get(id(c.before), -1) < made[0] or (
-                block.last[id(c.before)] == made[0] and eqn.op in ELEMENTWISE - {"where", "sigmoid"}
-                and all(a is c.before or self.storage.get(id(a)) is not self.storage[id(c.before)] for a in eqn.args)
+                block.last[id(c.before)] == made[0]
+                and eqn.op in ELEMENTWISE - {"where", "sigmoid"}
+                and all(
+                    a is c.before or self.storage.get(id(a)) is not self.storage[id(c.before)]
+                    for a in eqn.args
+                )
             )
             if free:
                 block.targets[id(c.after)] = self[c.before], self.storage[id(c.before)]
@@ -377,7 +402,9 @@ class _Writer:
         if c.final is not None:
             last = max(last, outer.last[id(c.final)])
         storage = self.room.take(shape, c.before.dtype, outer.now, last, outer.storages)
-        wish = next((o.inner.name for o in stacks if o.inner is c.after), None) or c.after.name or c.before.name
+        wish = (
+            next((o.inner.name for o in stacks if o.inner is c.after), None) or c.after.name or c.before.name
+        )
         name = self.fresh(wish)
         storage.names.append(name)
         start = loop.length if loop.reverse else 0

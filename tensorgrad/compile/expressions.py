@@ -155,7 +155,11 @@ EXPRESSIONS: dict[str, Callable[[Names, dict[str, Any], Any], str]] = {
     "where": lambda n, p, e: f"np.where({n[0]}, {n[1]}, {n[2]})",
     "sigmoid": lambda n, p, e: f"sigmoid({n[0]}, np.empty_like({n[0]}))",
     "cast": lambda n, p, e: f"{n[0]}.astype({_dtype(p['dtype'])})",
-    "reshape": lambda n, p, e: f"{n[0]}.reshape{shape_text(p['shape'])}" if e.args[0].ndim else f"np.reshape({n[0]}, {shape_text(p['shape'])})",
+    "reshape": lambda n, p, e: (
+        f"{n[0]}.reshape{shape_text(p['shape'])}"
+        if e.args[0].ndim
+        else f"np.reshape({n[0]}, {shape_text(p['shape'])})"
+    ),
     "transpose": lambda n, p, e: f"{n[0]}.T" if p["axes"] == (1, 0) else f"{n[0]}.transpose{p['axes']}",
     "broadcast": lambda n, p, e: f"np.broadcast_to({n[0]}, {shape_text(p['shape'])})",
     "index": lambda n, p, e: f"{n[0]}[{subscript(p['template'], [])}]",
@@ -173,7 +177,9 @@ EXPRESSIONS: dict[str, Callable[[Names, dict[str, Any], Any], str]] = {
     "pick": lambda n, p, e: f"pick({n[0]}, {n[1]})",
     "minus_one_hot": lambda n, p, e: f"minus_one_hot({n[0]}.copy(), {n[1]})",
     "one_hot": lambda n, p, e: f"one_hot({n[0]}, {p['V']}, {_dtype(p['dtype'])})",
-    "check_range": lambda n, p, e: f"check_range({n[0]}, {p['n']}, {p['what']!r}{''.join(f', {c}' for c in n[1:])})",
+    "check_range": lambda n, p, e: (
+        f"check_range({n[0]}, {p['n']}, {p['what']!r}{''.join(f', {c}' for c in n[1:])})"
+    ),
     "arange": lambda n, p, e: f"np.arange({p['n']})",
     "full": lambda n, p, e: (
         f"np.zeros({shape_text(p['shape'])}, {_dtype(e.out.dtype)})"

@@ -53,12 +53,19 @@ class _Merge:
         if a.shape == b.shape == ():
             return Const(a.value, self.symbols.solve_number(a.value.item(), b.value.item()))
         fills = {*a.value.flat[:1].tolist(), *b.value.flat[:1].tolist()}
-        if a.ndim == b.ndim and len(fills) == 1 and (a.value == a.value.flat[0]).all() and (b.value == a.value.flat[0]).all():
+        if (
+            a.ndim == b.ndim
+            and len(fills) == 1
+            and (a.value == a.value.flat[0]).all()
+            and (b.value == a.value.flat[0]).all()
+        ):
             shape = tuple(self.symbols.solve(n, m) for n, m in zip(a.shape, b.shape, strict=True))
             out = Var(shape, a.dtype)
             self.made.append(Eqn("full", [], {"shape": shape, "value": a.value.flat[0].item()}, out))
             return out
-        raise SizeUnknown(f"a constant array of shape {a.shape} for one set of lengths and {b.shape} for another")
+        raise SizeUnknown(
+            f"a constant array of shape {a.shape} for one set of lengths and {b.shape} for another"
+        )
 
     def block(self, first: list[Any], second: list[Any]) -> list[Any]:
         if len(first) != len(second):

@@ -193,7 +193,9 @@ def _verify_loop(loop: Loop, known: set[int], after: str) -> None:
 
 def _seen(arg: Any, known: set[int], after: str, user: str) -> None:
     if isinstance(arg, Var) and id(arg) not in known:
-        raise GraphError(f"compile: after the pass {after!r} {user} uses a variable that is not defined: {arg!r}")
+        raise GraphError(
+            f"compile: after the pass {after!r} {user} uses a variable that is not defined: {arg!r}"
+        )
 
 
 # --- showing -----------------------------------------------------------------------------------------------
@@ -220,14 +222,18 @@ def _show(eqns: list[Any], names: _Names, indent: str) -> list[str]:
 
 def _show_loop(loop: Loop, names: _Names, indent: str) -> list[str]:
     order = "reversed(range" if loop.reverse else "range("
-    lines = [f"{indent}for t in {order}{'(' if loop.reverse else ''}{loop.length}){')' if loop.reverse else ''}:"]
+    lines = [
+        f"{indent}for t in {order}{'(' if loop.reverse else ''}{loop.length}){')' if loop.reverse else ''}:"
+    ]
     inner = indent + "    "
     lines += [f"{inner}{names.typed(x)} = {names[outer]}[t]" for outer, x in loop.xs]
     lines += [f"{inner}{names.typed(c.before)} = state, at first {names[c.init]}" for c in loop.carries]
     lines += _show(loop.body, names, inner)
     lines += [f"{inner}state {names[c.before]} becomes {names[c.after]}" for c in loop.carries]
     lines += [f"{inner}{o.kind} {names.typed(o.outer)} of {names[o.inner]}" for o in loop.outs]
-    lines += [f"{indent}{names.typed(c.final)} = {names[c.before]} at the end" for c in loop.carries if c.final]
+    lines += [
+        f"{indent}{names.typed(c.final)} = {names[c.before]} at the end" for c in loop.carries if c.final
+    ]
     return lines
 
 

@@ -39,7 +39,12 @@ class Room:
     def take(self, shape: Any, dtype: Any, now: float, last: float, block: list[Storage]) -> Storage:
         """A buffer that is free from `now` on, or a new one."""
         for storage in block:
-            if storage.kind == "buffer" and storage.last < now and storage.shape == tuple(shape) and storage.dtype == dtype:
+            if (
+                storage.kind == "buffer"
+                and storage.last < now
+                and storage.shape == tuple(shape)
+                and storage.dtype == dtype
+            ):
                 storage.last = last
                 return storage
         storage = Storage("buffer", shape, dtype, last)

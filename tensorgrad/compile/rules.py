@@ -12,8 +12,8 @@ import numpy as np
 
 from tensorgrad import functional as F
 from tensorgrad import ops
-from tensorgrad.compile.ir import Const, Var
-from tensorgrad.compile.lower import Builder, broadcast_shape, reduced
+from tensorgrad.compile.builder import Builder, reduced
+from tensorgrad.compile.ir import Const
 from tensorgrad.compile.trace import CHECK, TIMESTEPS
 from tensorgrad.ops import elementwise, index, linalg, reduce, shape
 
@@ -21,11 +21,7 @@ __all__ = ["ELEMENTWISE", "RULES", "call"]
 
 RULES: dict[Any, Callable[..., Any]] = {}
 
-_SAME_NAME = (
-    "add subtract multiply divide power negative sign square sqrt reciprocal equal not_equal less less_equal "
-    "greater greater_equal logical_and logical_or logical_not bitwise_and bitwise_or bitwise_xor invert isfinite "
-    "maximum minimum exp expm1 log log1p tanh sin cos sigmoid"
-).split()
+_SAME_NAME = ["add", "subtract", "multiply", "divide", "power", "negative", "sign", "square", "sqrt", "reciprocal", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and", "logical_or", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "invert", "isfinite", "maximum", "minimum", "exp", "expm1", "log", "log1p", "tanh", "sin", "cos", "sigmoid"]
 ELEMENTWISE = {*_SAME_NAME, "absolute", "where", "cast"}
 """Equations that work element by element."""
 
@@ -140,7 +136,14 @@ def _getitem(b: Builder, node: Any, x: Any, *arrays: Any, template: Any) -> Any:
 
 @rule(index._scatter)
 def _scatter(b: Builder, node: Any, value: Any, *arrays: Any, template: Any, shape: Any) -> Any:
-    return b.emit("scatter", [value, *arrays], node._value.shape, value.dtype, template=template, shape=node._value.shape)
+    return b.emit(
+        "scatter",
+        [value, *arrays],
+        node._value.shape,
+        value.dtype,
+        template=template,
+        shape=node._value.shape,
+    )
 
 
 # --- reductions --------------------------------------------------------------------------------------------
@@ -240,7 +243,9 @@ def _one_hot(b: Builder, node: Any, ids: Any, V: int, dtype: Any) -> Any:
 
 @rule(F._one_hot_like)
 def _one_hot_like(b: Builder, node: Any, logits: Any, labels: Any) -> Any:
-    return b.emit("one_hot", [labels], node._value.shape, node._value.dtype, V=logits.shape[-1], dtype=logits.dtype)
+    return b.emit(
+        "one_hot", [labels], node._value.shape, node._value.dtype, V=logits.shape[-1], dtype=logits.dtype
+    )
 
 
 # --- products ----------------------------------------------------------------------------------------------
@@ -279,5 +284,3 @@ def _check(b: Builder, node: Any, ids: Any, *counts: Any, n: int, what: str) -> 
 @rule(TIMESTEPS)
 def _timesteps(b: Builder, node: Any, x: Any) -> Any:
     return b.emit("arange", [], node._value.shape, node._value.dtype, n=node._value.shape[0])
-
-

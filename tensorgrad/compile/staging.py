@@ -26,7 +26,7 @@ from tensorgrad.op import Op
 from tensorgrad.ops import broadcast_to
 from tensorgrad.tensor import Tensor
 
-__all__ = ["LOOP", "READ", "Staged", "stage"]
+__all__ = ["LOOP", "READ", "Staged", "StagingTracer", "stage"]
 
 
 class Staged:
@@ -162,7 +162,9 @@ def _loop_vjp(g: Any, ans: Any, *operands: Any, loop: Staged) -> tuple[Any, ...]
         g_before = found.get(before.index)
         if g_before is None:
             g_before = np.zeros(shape, dtype)
-        back.carries.append((begin, arriving[k], g_before if isinstance(g_before, Node) else Tensor(g_before)))
+        back.carries.append(
+            (begin, arriving[k], g_before if isinstance(g_before, Node) else Tensor(g_before))
+        )
     # What the backward needs of the forward's timestep comes in as a stack.
     made = tracer.nodes[start:]
     needed: dict[int, Any] = {}
@@ -194,6 +196,14 @@ LOOP = Op("loop", lambda *args, **params: np.zeros(0), _loop_vjp, joint=True)
 READ = Op("read", lambda loop, **params: None, (_read_vjp,))
 
 
+class StagingTracer(Tracer):
+    """A tracer that makes one loop of every `nn.unroll`."""
+
+    def unroll(self, cell: Any, xs: Any, state: Any, alive: Any, reverse: bool) -> Unrolled:
+        """`nn.unroll` of a cell over xs (T, ...)."""
+        return stage(self, cell, xs, state, alive, reverse)
+
+
 # --- the forward -------------------------------------------------------------------------------------------
 def stage(tracer: Tracer, cell: Any, xs: Any, state: Any, alive: Any, reverse: bool) -> Unrolled:
     """`nn.unroll` of a cell over xs (T, ...) as one loop."""
@@ -216,7 +226,9 @@ def stage(tracer: Tracer, cell: Any, xs: Any, state: Any, alive: Any, reverse: b
         x = tracer.leaf(xs._value.shape[1:], xs._value.dtype, None, xs.requires_grad)
         loop.xs.append((xs, x))
         _name(labels, "x", x)
-        befores = [tracer.leaf(i._value.shape, i._value.dtype, i.name, i._value.dtype.kind == "f") for i in inits]
+        befores = [
+            tracer.leaf(i._value.shape, i._value.dtype, i.name, i._value.dtype.kind == "f") for i in inits
+        ]
         before = tree.unflatten(structure, list(befores))
         pair = cell(x, before)
         if not isinstance(pair, tuple) or len(pair) != 2:
@@ -240,7 +252,9 @@ def stage(tracer: Tracer, cell: Any, xs: Any, state: Any, alive: Any, reverse: b
     for b, a in zip(befores, afters, strict=True):
         b.name = b.name or (f"{a.name}_prev" if getattr(a, "name", None) else None)
     loop.close(tracer.nodes[start:], [*outputs, *labels.values()])
-    roll = Unrolled([], None, _Steps(loop, labels, tree.unflatten(out_form, list(outputs))), (), reverse, alive)
+    roll = Unrolled(
+        [], None, _Steps(loop, labels, tree.unflatten(out_form, list(outputs))), (), reverse, alive
+    )
     roll._stacked = tree.unflatten(out_form, [_stacked(loop, o) for o in outputs])
     roll.state = tree.unflatten(structure, [loop.final(k) for k in range(len(inits))])
     return roll

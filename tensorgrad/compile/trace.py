@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from tensorgrad.compile.sizes import FreeLength, SizeUnknown, from_user, user_line
 from tensorgrad.context import configure, context
 from tensorgrad.errors import GraphError, operand_error
-from tensorgrad.compile.sizes import FreeLength, SizeUnknown, from_user, user_line
 from tensorgrad.graph import Node, as_constant
 from tensorgrad.op import Op
 from tensorgrad.ops import index
@@ -194,12 +194,6 @@ class Tracer:
     def timesteps(self, xs: Any) -> Traced:
         """0, 1, ... T - 1 for xs (T, ...)."""
         return self.record(TIMESTEPS, (xs,), {}, np.arange(len(xs._value)), ())
-
-    def unroll(self, *args: Any) -> Any:
-        """`nn.unroll` as one loop."""
-        from tensorgrad.compile.staging import stage
-
-        return stage(self, *args)
 
 
 def tracing(tracer: Tracer) -> configure:

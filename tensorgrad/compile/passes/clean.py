@@ -99,5 +99,3 @@ def _prune(loop: Loop, live: set[int]) -> None:
     loop.carries = [c for c in loop.carries if c in carries]
     loop.body = body
     loop.xs = [(x, inner) for x, inner in loop.xs if id(inner) in inside]
-
-

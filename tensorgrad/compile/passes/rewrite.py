@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tensorgrad.compile.builder import Builder
 from tensorgrad.compile.ir import Eqn, Loop, Program
-from tensorgrad.compile.lower import Builder
 
 __all__ = ["Rewriter"]
 

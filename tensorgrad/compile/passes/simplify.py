@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from tensorgrad.compile.builder import Builder, broadcast_shape, reduced
 from tensorgrad.compile.ir import Const, Eqn, Program
-from tensorgrad.compile.lower import Builder, broadcast_shape, reduced
 from tensorgrad.compile.passes.rewrite import Rewriter
 from tensorgrad.compile.rules import ELEMENTWISE
 from tensorgrad.compile.sizes import Size
@@ -62,7 +62,12 @@ class _Simplify(Rewriter):
             return self.folded(eqn, values)
         for k, v in enumerate(values):
             rest = [a for i, a in enumerate(eqn.args) if i != k]
-            if v is not None and eqn.args[k].ndim and rest and broadcast_shape([a.shape for a in rest]) == eqn.out.shape:
+            if (
+                v is not None
+                and eqn.args[k].ndim
+                and rest
+                and broadcast_shape([a.shape for a in rest]) == eqn.out.shape
+            ):
                 eqn.args[k] = v
         if eqn.op == "add" and (joined := self.add(b, eqn)) is not None:
             return joined
@@ -159,7 +164,6 @@ class _Simplify(Rewriter):
             rows = rows * n
         return b.reshape(b.dot(b.reshape(x, (rows, x.shape[-1])), y), eqn.out.shape)
 
-
     def add(self, b: Builder, eqn: Eqn) -> Any:
         """A sum of parts placed side by side is their concatenation: the gradient of gates."""
         parts = self.placed(eqn)
@@ -192,7 +196,9 @@ class _Simplify(Rewriter):
         return found
 
     def index(self, b: Builder, eqn: Eqn, x: Any) -> Any:
-        whole = all(isinstance(p, slice) and p == slice(None) or p is Ellipsis for p in eqn.params["template"])
+        whole = all(
+            (isinstance(p, slice) and p == slice(None)) or p is Ellipsis for p in eqn.params["template"]
+        )
         return x if whole else None
 
 
@@ -212,4 +218,3 @@ def _one_slice(template: tuple[Any, ...], shape: tuple[Any, ...]) -> tuple[int, 
 
 
 _RULES = {"reshape", "broadcast", "transpose", "sum", "dot", "index"}
-

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tensorgrad.compile.builder import Builder
 from tensorgrad.compile.ir import Const, Eqn, Loop, Out, Program, Var
-from tensorgrad.compile.lower import Builder
 from tensorgrad.compile.rules import ELEMENTWISE
 
 __all__ = ["split_loops"]
@@ -88,7 +88,10 @@ class _Split:
         stand_in = {id(a): Var((self.loop.length, *a.shape), a.dtype) for a in eqn.args if isinstance(a, Var)}
         inner = {id(a) for a in eqn.args if self.is_inner(a) or id(a) in self.stacks}
         args = [stand_in[id(a)] if id(a) in inner else a for a in eqn.args]
-        return BATCHED[eqn.op](Builder(trial), eqn, args, [id(a) in inner for a in eqn.args], self.loop.length) is not None
+        return (
+            BATCHED[eqn.op](Builder(trial), eqn, args, [id(a) in inner for a in eqn.args], self.loop.length)
+            is not None
+        )
 
     def batch(self, b: Builder, eqn: Eqn) -> bool:
         """Do an equation for all timesteps at once."""
@@ -136,7 +139,14 @@ class _Split:
                 b.eqns[-1].out = o.outer
                 del total
             elif o.kind == "sum":
-                b.eqns.append(Eqn("multiply", [o.inner, Const(int(self.loop.length), str(self.loop.length))], {}, o.outer))
+                b.eqns.append(
+                    Eqn(
+                        "multiply",
+                        [o.inner, Const(int(self.loop.length), str(self.loop.length))],
+                        {},
+                        o.outer,
+                    )
+                )
             elif stack is None:
                 b.eqns.append(Eqn("broadcast", [o.inner], {"shape": o.outer.shape}, o.outer))
             elif stack is not o.outer:
@@ -150,9 +160,12 @@ class _Split:
         mine = {id(e.out) for e in self.loop.body if isinstance(e, Eqn)}
         seen: dict[int, Any] = {}
         for x in uses:
-            if isinstance(x, Var) and id(x) in self.stacks and id(x) not in mine and id(x) not in {
-                id(c.before) for c in self.loop.carries
-            }:
+            if (
+                isinstance(x, Var)
+                and id(x) in self.stacks
+                and id(x) not in mine
+                and id(x) not in {id(c.before) for c in self.loop.carries}
+            ):
                 seen[id(x)] = (self.stacks[id(x)], x)
         self.loop.xs = list(seen.values())
 
@@ -201,7 +214,9 @@ def _reshape(b: Builder, eqn: Eqn, args: list[Any], many: list[bool], T: Any) ->
 @batched("broadcast")
 def _broadcast(b: Builder, eqn: Eqn, args: list[Any], many: list[bool], T: Any) -> Any:
     shape = (T, *eqn.out.shape)
-    return b.emit("broadcast", [_lined_up(b, args[0], True, eqn.out.ndim, T)], shape, eqn.out.dtype, shape=shape)
+    return b.emit(
+        "broadcast", [_lined_up(b, args[0], True, eqn.out.ndim, T)], shape, eqn.out.dtype, shape=shape
+    )
 
 
 @batched("transpose")
@@ -260,9 +275,7 @@ def _dot(b: Builder, eqn: Eqn, args: list[Any], many: list[bool], T: Any) -> Any
     x, y = args
     n, m = x.ndim - many[0], y.ndim - many[1]
     shape = (T, *eqn.out.shape)
-    if not many[1] and m <= 2:
-        out = b.dot(x, y)
-    elif n >= 2 and m >= 2 and not (many[0] and many[1] and n != m):
+    if (not many[1] and m <= 2) or (n >= 2 and m >= 2 and not (many[0] and many[1] and n != m)):
         out = b.dot(x, y)
     elif not many[0] and m == 1 and n == 2:
         out = b.dot(y, b.transpose(x, (1, 0)))
