@@ -75,9 +75,10 @@ def grad(
             seed = Tensor(seed)
     if tracer is not None:
         # The rules themselves write down the backward program.
-        found = backpropagate([(output, seed)], inputs, create_graph=True)
+        with configure(scope="backward"):
+            found = backpropagate([(output, seed)], inputs, create_graph=True)
         results = [_result(found.get(x.index), x, create_graph=True) for x in inputs]
-        return results if create_graph else [tracer.as_array(g) for g in results]
+        return results if create_graph else [tracer.as_array(g, x.name) for g, x in zip(results, inputs, strict=True)]
     found = backpropagate([(output, seed)], inputs, create_graph)
     return [_result(found.get(x.index), x, create_graph) for x in inputs]
 
@@ -93,7 +94,7 @@ def _no_gradient(x: Tensor, create_graph: bool) -> Any:
     """The zeros for an input that the result does not depend on."""
     tracer = context().tracer
     if tracer is not None and not create_graph:
-        return tracer.as_array(_result(None, x, create_graph=True))
+        return tracer.as_array(_result(None, x, create_graph=True), x.name)
     return _result(None, x, create_graph)
 
 

@@ -168,6 +168,9 @@ class Compiled:
         with tracing(tracer):
             out = self.fn(*args, **kwargs)
         results, form = tree.flatten(out)
+        for r in results:
+            if isinstance(r, Traced) and r.name is None and not r.ndim and not r.is_leaf:
+                r.name = "loss"
         program, captured = lower(inputs, [r for r in results if isinstance(r, Node)], before)
         verify(program, "lower")
         return _Trace(program, captured, results, form)

@@ -17,13 +17,14 @@ class Builder:
 
     def __init__(self, eqns: list[Any]) -> None:
         self.eqns = eqns
+        self.section = ""
 
     def emit(
         self, op: str, args: Sequence[Any], shape: Any, dtype: Any, name: str | None = None, /, **params: Any
     ) -> Var:
         """A new equation's result."""
         out = Var(shape, dtype, name)
-        self.eqns.append(Eqn(op, args, params, out))
+        self.eqns.append(Eqn(op, args, params, out, self.section))
         return out
 
     def map(self, op: str, *args: Any, name: str | None = None) -> Var:

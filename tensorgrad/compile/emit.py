@@ -7,6 +7,7 @@ that it is a part of, over an operand that nobody needs any more, or into a buff
 from __future__ import annotations
 
 import re
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -47,11 +48,19 @@ class _Block:
         # Where results must go: a text, and the storage behind it.
         self.targets: dict[int, tuple[str, Storage]] = {}
         self.parts: dict[int, tuple[Eqn, tuple[Any, ...]]] = {}
-        uses: dict[int, int] = {}
+        self.uses = uses = {}
+        # What loops and the end of the block read stays under a name.
+        self.kept = {id(x) for x in at_end} | {id(a) for e in eqns if isinstance(e, Loop) for a in e.args}
         made = {id(e.out): e for e in eqns if isinstance(e, Eqn)}
         for eqn in eqns:
             for a in eqn.args:
                 uses[id(a)] = uses.get(id(a), 0) + 1
+        # What is computed for nothing but to be reshaped.
+        self.reshaped = {
+            id(e.args[0]): e.out
+            for e in eqns
+            if isinstance(e, Eqn) and e.op == "reshape" and uses[id(e.args[0])] == 1 and id(e.args[0]) not in self.kept
+        }
         for eqn in eqns:
             if isinstance(eqn, Eqn) and eqn.op == "concatenate":
                 start = 0
@@ -69,6 +78,14 @@ class _Block:
                     start = stop
 
 
+def wrapped(text: str, tail: str) -> list[str]:
+    """A long tuple in lines that can be read."""
+    lines = textwrap.wrap(text[1:-1], 96)
+    if len(lines) == 1:
+        return [f"    {text[1:-1]}{tail}"]
+    return ["    (", *(f"        {line}" for line in lines[:-1]), f"        {lines[-1]},", f"    ){tail}"]
+
+
 class _Writer:
     def __init__(self, program: Program, name: str, sizes: dict[str, tuple[int, int]]) -> None:
         self.program = program
@@ -82,6 +99,9 @@ class _Writer:
         self.fixed = {id(v) for v in program.outputs}
         self.lines: list[str] = []
         self.indent = "    "
+        self.backward = False
+        # Views that got the buffer itself, of which their operand is the view.
+        self.shaped: dict[int, str] = {}
 
     # --- names -------------------------------------------------------------------------------------------
     def fresh(self, wish: str | None) -> str:
@@ -169,12 +189,25 @@ class _Writer:
     def block(self, block: _Block) -> None:
         for position, eqn in enumerate(block.eqns):
             block.now = position
+            if self.indent == "    ":
+                self.comment(eqn, block)
             if isinstance(eqn, Loop):
                 self.loop(eqn, block)
             elif eqn.op == "call":
                 self.call(eqn)
             else:
                 self.equation(eqn, block)
+
+    def comment(self, eqn: Any, block: _Block) -> None:
+        """A heading where the backward begins, and one where each loop does."""
+        if eqn.section == "backward" and not self.backward:
+            self.backward = True
+            self.lines += ["", "    # ---- backward ----"]
+        before = block.eqns[block.now - 1] if block.now else None
+        if isinstance(eqn, Loop):
+            self.lines += ["", "    # the recurrence, timestep by timestep"]
+        elif isinstance(before, Loop):
+            self.lines += ["", "    # all timesteps at once"]
 
     def call(self, eqn: Any) -> None:
         params = dict(eqn.params)
@@ -208,6 +241,10 @@ class _Writer:
 
     def view(self, eqn: Eqn, block: _Block) -> None:
         source = eqn.args[0]
+        if id(eqn.out) in self.shaped:
+            self.texts[id(eqn.out)] = self.shaped[id(eqn.out)]
+            self.storage[id(eqn.out)] = self.storage[id(source)]
+            return
         text = expression(eqn, [self[a] for a in eqn.args])
         storage = self.storage.get(id(source)) or Storage("given", last=np.inf)
         if storage.kind == "fresh" and eqn.op != "reshape":
@@ -219,7 +256,19 @@ class _Writer:
             self.texts[id(eqn.out)], self.storage[id(eqn.out)] = target
             return
         self.storage[id(eqn.out)] = storage
+        if eqn.op != "check_range" and block.uses.get(id(eqn.out)) == 1 and id(eqn.out) not in block.kept:
+            # Named only where it is used more than once, or within a loop.
+            self.texts[id(eqn.out)] = text
+            return
+        if eqn.out.name is None:
+            eqn.out.name = self.view_name(eqn)
         self.line(f"{self[eqn.out]} = {text}")
+
+    def view_name(self, eqn: Eqn) -> str | None:
+        """A name for another view of a named variable: W_T, xs_rows."""
+        base = self.texts.get(id(eqn.args[0]), "").split("[")[0]
+        suffix = {"transpose": "T", "reshape": "rows" if eqn.out.ndim == 2 else "steps"}.get(eqn.op)
+        return f"{base}_{suffix}" if suffix and base.isidentifier() else None
 
     def into(self, eqn: Eqn, block: _Block) -> None:
         """Write an equation whose result goes into an array that is there already."""
@@ -228,6 +277,7 @@ class _Writer:
         self.storage[id(eqn.out)] = storage
         storage.last = max(storage.last, block.last[id(eqn.out)])
         args = [self[a] for a in eqn.args]
+        fn = "sigmoid" if eqn.op == "sigmoid" else f"np.{eqn.op}"
         if eqn.op == "concatenate":
             start = 0
             for a, name in zip(eqn.args, args, strict=True):
@@ -250,12 +300,13 @@ class _Writer:
         elif eqn.op == "dot":
             fn = "np.dot" if eqn.out.ndim == 2 and eqn.args[0].ndim == 2 else "np.matmul"
             self.line(f"{fn}({args[0]}, {args[1]}, out={text})")
+        elif text.endswith(")"):
+            self.line(f"{fn}({', '.join(args)}, out={text})")
         elif args[0] == text and eqn.op in ("add", "subtract", "multiply", "divide"):
             self.line(f"{text} {INFIX[eqn.op]}= {args[1]}")
         elif len(args) > 1 and args[1] == text and eqn.op in ("add", "multiply"):
             self.line(f"{text} {INFIX[eqn.op]}= {args[0]}")
         else:
-            fn = "sigmoid" if eqn.op == "sigmoid" else f"np.{eqn.op}"
             self.line(f"{fn}({', '.join(args)}, out={text})")
 
     def target(self, eqn: Eqn, block: _Block) -> tuple[str, Storage]:
@@ -277,6 +328,12 @@ class _Writer:
                 and self.may_take(eqn, k, a)
             ):
                 return self[a], storage_of
+        shaped = block.reshaped.get(id(out))
+        if eqn.op == "dot" and shaped is not None and id(shaped) not in self.fixed and id(shaped) not in block.targets:
+            # The product of all rows, in the shape in which it is used.
+            name, storage = self.buffer(shaped, block)
+            self.shaped[id(shaped)] = name
+            return f"{name}.reshape{shape_text(out.shape)}", storage
         return self.buffer(out, block)
 
     def may_take(self, eqn: Eqn, k: int, a: Any) -> bool:
@@ -317,7 +374,7 @@ class _Writer:
                 self.texts[id(c.before)] = name = self.fresh(c.before.name)
                 storage.names.append(name)
                 self.storage[id(c.before)] = storage
-                self.line(f"{name}[...] = {self[c.init]}")
+                self.line(f"{name}[...] = {self.start(c.init, outer)}")
         kept = [
             o
             for o in loop.outs
@@ -365,6 +422,13 @@ class _Writer:
                 self.line(f"{self[c.final]} = {text}")
                 self.storage[id(c.final)] = Storage("given", last=np.inf)
 
+    def start(self, init: Any, block: _Block) -> str:
+        """A state before the first step: a number where it is the same everywhere."""
+        if isinstance(init, Const) and init.value.size and (init.value == init.value.flat[0]).all():
+            return repr(init.value.flat[0].item())
+        made = next((e for e in block.eqns if isinstance(e, Eqn) and e.out is init), None)
+        return repr(made.params["value"]) if made is not None and made.op == "full" else self[init]
+
     def carried(self, loop: Loop, history: dict[int, Any], block: _Block) -> None:
         """States without a history are computed in place where nothing reads the old one any more."""
         for c in loop.carries:
@@ -408,7 +472,7 @@ class _Writer:
         name = self.fresh(wish)
         storage.names.append(name)
         start = loop.length if loop.reverse else 0
-        self.line(f"{name}[{start}] = {self[c.init]}")
+        self.line(f"{name}[{start}] = {self.start(c.init, outer)}")
         for o in stacks:
             part = "1:" if (o.inner is c.before) == loop.reverse else ":-1"
             self.texts[id(o.outer)] = f"{name}[{part}]"

@@ -54,11 +54,14 @@ class Const:
 
 
 class Eqn:
-    """out = op(*args, **params)."""
+    """out = op(*args, **params). section: "" or "backward", of what it is a part."""
 
-    __slots__ = ("args", "op", "out", "params")
+    __slots__ = ("args", "op", "out", "params", "section")
 
-    def __init__(self, op: str, args: Iterable[Any], params: dict[str, Any], out: Var) -> None:
+    def __init__(
+        self, op: str, args: Iterable[Any], params: dict[str, Any], out: Var, section: str = ""
+    ) -> None:
+        self.section = section
         self.op = op
         self.args = list(args)
         self.params = params
@@ -86,11 +89,12 @@ class Out:
 class Loop:
     """A loop over time. xs: pairs of a stacked variable and the variable of one timestep."""
 
-    __slots__ = ("body", "carries", "length", "outs", "reverse", "xs")
+    __slots__ = ("body", "carries", "length", "outs", "reverse", "section", "xs")
 
     op = "loop"
 
-    def __init__(self, length: Any, reverse: bool) -> None:
+    def __init__(self, length: Any, reverse: bool, section: str = "") -> None:
+        self.section = section
         self.length = length
         self.reverse = reverse
         self.xs: list[tuple[Any, Var]] = []

@@ -48,6 +48,7 @@ class _Lowering:
             if node.op is READ:
                 reads.setdefault(id(node.operands[0]), []).append(node)
         for node in nodes:
+            builder.section = "backward" if node.scope.startswith("backward") else ""
             if node.op is LOOP:
                 self.loop(node, reads.get(id(node), []), eqns)
             elif node.op is not READ:
@@ -57,6 +58,9 @@ class _Lowering:
     def equations(self, builder: Builder, node: Any) -> Any:
         args = [self.operand(x, arg) for x, arg in zip(node.operands, node.args, strict=True)]
         if node.op in (ARGUMENT, AS_ARRAY):
+            if isinstance(args[0], Var) and node.op is AS_ARRAY and node.name:
+                # What is returned is called as the caller knows it.
+                args[0].name = node.name
             return args[0]
         made = len(builder.eqns)
         out = RULES.get(node.op, call)(builder, node, *args, **node.params)
@@ -69,7 +73,7 @@ class _Lowering:
 
     def loop(self, node: Any, reads: Sequence[Any], eqns: list[Any]) -> None:
         staged: Staged = node.params["loop"]
-        loop = Loop(staged.length, staged.reverse)
+        loop = Loop(staged.length, staged.reverse, "backward" if node.scope.startswith("backward") else "")
         outer = dict(self.env)
         for x, inner in staged.xs:
             stack = self.operand(x, getattr(x, "_value", x))

@@ -195,10 +195,11 @@ def _min(b: Builder, node: Any, x: Any, axes: Any, keepdims: bool) -> Any:
 def _exponentials(b: Builder, x: Any, axis: int) -> tuple[Any, Any, Any]:
     """x less its maximum, the exponentials of that, and their sums, along an axis kept with length 1."""
     top = b.sum(x, (axis,), True, "finite_max")
-    z = b.map("subtract", x, top)
-    e = b.map("exp", z)
+    z = b.map("subtract", x, top, name="z")
+    e = b.map("exp", z, name="e")
     # A row of nothing but -inf has the sum 0.
-    total = b.map("maximum", b.sum(e, (axis,), True), np.finfo(x.dtype).tiny)
+    total = b.map("maximum", b.sum(e, (axis,), True), np.finfo(x.dtype).tiny, name="e_sum")
+    top.name = "top"
     return z, e, total
 
 
@@ -231,7 +232,7 @@ def _nll(b: Builder, node: Any, logits: Any, labels: Any) -> Any:
 def _nll_slope(b: Builder, node: Any, g: Any, logits: Any, labels: Any) -> Any:
     _, e, total = _exponentials(b, logits, logits.ndim - 1)
     p = b.map("divide", e, total)
-    p.name = "p"
+    p.name = p.name or "p"
     less = b.emit("minus_one_hot", [p, labels], p.shape, p.dtype)
     return b.map("multiply", less, b.reshape(g, (*g.shape, 1)))
 
@@ -268,11 +269,14 @@ def _linear(b: Builder, node: Any, x: Any, weight: Any, *bias: Any) -> Any:
 def _affine(b: Builder, node: Any, x: Any, W: Any, h: Any, U: Any, *biases: Any) -> Any:
     # What is added to the share of x can be added for all timesteps at once.
     if len(biases) == 2 and biases[0].shape == biases[1].shape:
-        biases = (b.map("add", *biases),)
+        biases = (b.map("add", *biases, name="bias_sum"),)
     out = _by_weight(b, x, W)
     for bias in biases:
         out = b.map("add", out, bias)
-    return b.map("add", out, _by_weight(b, h, U))
+    out.name = f"{node.name or 'a'}_x"
+    from_h = _by_weight(b, h, U)
+    from_h.name = f"{node.name or 'a'}_h"
+    return b.map("add", out, from_h)
 
 
 # --- what tracing adds -------------------------------------------------------------------------------------

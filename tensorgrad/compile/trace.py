@@ -182,9 +182,11 @@ class Tracer:
         node.name = x.name
         return node
 
-    def as_array(self, x: Tensor) -> Traced:
-        """x as a result that is no Tensor."""
-        return self.record(AS_ARRAY, (x,), {}, x._value, (0,) if x.requires_grad else (), TracedArray)
+    def as_array(self, g: Tensor, of: str | None) -> Traced:
+        """The gradient of what is called `of`, as a result that is no Tensor."""
+        node = self.record(AS_ARRAY, (g,), {}, g._value, (0,) if g.requires_grad else (), TracedArray)
+        node.name = f"d{of}" if of else None
+        return node
 
     def in_range(self, ids: Any, n: int, what: str, counts: Any = None) -> Any:
         """Integers that the program checks to lie in 0..n-1 when it runs, where `counts` is not 0."""

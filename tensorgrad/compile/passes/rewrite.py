@@ -40,6 +40,7 @@ class Rewriter:
         out: list[Any] = []
         builder = Builder(out)
         for eqn in eqns:
+            builder.section = eqn.section
             if isinstance(eqn, Loop):
                 self.loop(eqn, out)
             else:

@@ -40,6 +40,7 @@ class _Split:
     def run(self, eqns: list[Any]) -> None:
         loop = self.loop
         before = Builder(eqns)
+        before.section = loop.section
         rest = [e for e in loop.body if not self.moves_before(before, e)]
         core = self.core(rest)
         self.inner |= {id(v) for e in rest for v in ([e.out] if isinstance(e, Eqn) else e.args)}
@@ -47,6 +48,7 @@ class _Split:
         loop.body = [e for e in rest if id(e) in core]
         after: list[Any] = []
         later = Builder(after)
+        later.section = loop.section
         for e in late:
             self.batch(later, e)
         self.results(later)
