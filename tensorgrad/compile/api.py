@@ -16,6 +16,7 @@ from tensorgrad.compile.generalise import generalise
 from tensorgrad.compile.ir import Program, Var, verify
 from tensorgrad.compile.lower import lower
 from tensorgrad.compile.passes import optimise
+from tensorgrad.compile.report import explain
 from tensorgrad.compile.signature import FreeSizes, Guard, form_key, free_sizes, leaf_names, module_key
 from tensorgrad.compile.sizes import SizeUnknown, Symbols
 from tensorgrad.compile.staging import StagingTracer
@@ -113,8 +114,22 @@ class Compiled:
         return str(self._ran().program)
 
     def save(self, path: str | Path) -> None:
-        """Write the page to a file that needs nothing but NumPy."""
+        """Write the page to a file that needs nothing but NumPy.
+
+        Raises UserError where the page calls what cannot be printed: an operation of your own, one that has no
+        NumPy form here, or a large constant array.
+        """
+        missing = sorted(self._ran().page.names)
+        if missing:
+            raise UserError(
+                f"this page cannot stand alone: it uses {', '.join(missing)}, which it does not define (an "
+                "operation that is called as it is, or a large array; give arrays as arguments)"
+            )
         Path(path).write_text(self.source, encoding="utf-8")
+
+    def explain(self) -> str:
+        """What was done to the program that ran last: the passes, the loops, the buffers, the lengths."""
+        return explain(self._ran())
 
     def _ran(self) -> _Executable:
         if self._last is None:
@@ -131,6 +146,7 @@ class Compiled:
             # A program for these lengths alone says nothing about others of the same pattern.
             self._programs[(about, free.pattern) if executable.where else exact] = executable
         sizes = tuple(values[n].shape[a] for n, a in executable.where.values())
+        executable.sizes = sizes
         return _Entry(executable, sizes)
 
     def _build(self, leaves: list[Any], values: list[Any], structure: Any, free: FreeSizes) -> _Executable:
@@ -218,6 +234,7 @@ class _Executable:
         space: dict[str, Any] = dict(page.names)
         exec(builtins.compile(page.source, "<tensorgrad.compile>", "exec"), space)
         self.run = space[page.name]
+        self.sizes: tuple[int, ...] = ()
         self.make_buffers = space.get("make_buffers", lambda *sizes: ())
 
 

@@ -55,11 +55,20 @@ class _Block:
         for eqn in eqns:
             for a in eqn.args:
                 uses[id(a)] = uses.get(id(a), 0) + 1
+        # What is nothing but the start of a loop's state.
+        starts = {id(c.init) for e in eqns if isinstance(e, Loop) for c in e.carries}
+        others = {id(x) for x in at_end}
+        for e in eqns:
+            others |= {id(a) for a in e.args} if isinstance(e, Eqn) else loop_uses(e)
+        self.starts = starts - others
         # What is computed for nothing but to be reshaped.
         self.reshaped = {
             id(e.args[0]): e.out
             for e in eqns
-            if isinstance(e, Eqn) and e.op == "reshape" and uses[id(e.args[0])] == 1 and id(e.args[0]) not in self.kept
+            if isinstance(e, Eqn)
+            and e.op == "reshape"
+            and uses[id(e.args[0])] == 1
+            and id(e.args[0]) not in self.kept
         }
         for eqn in eqns:
             if isinstance(eqn, Eqn) and eqn.op == "concatenate":
@@ -76,6 +85,29 @@ class _Block:
                         template = (*(slice(None),) * axis, slice(start, stop))
                         self.parts[id(a)] = eqn, template
                     start = stop
+
+
+def loop_uses(loop: Loop) -> set[int]:
+    """What a loop reads apart from the start of its state."""
+    inside = {id(a) for e in loop.body for a in e.args}
+    inside |= {id(c.after) for c in loop.carries} | {id(o.inner) for o in loop.outs}
+    return inside | {id(x) for x, _ in loop.xs}
+
+
+def inherit_names(eqns: list[Any]) -> None:
+    """What is on its way into one named result, to be written over there, is called so from the start."""
+    uses: dict[int, int] = {}
+    for eqn in eqns:
+        for a in eqn.args:
+            uses[id(a)] = uses.get(id(a), 0) + 1
+    for eqn in reversed(eqns):
+        if isinstance(eqn, Loop):
+            inherit_names(eqn.body)
+        elif eqn.out.name and eqn.args and (eqn.op in ELEMENTWISE or eqn.op in ("reshape", "minus_one_hot")):
+            for a in eqn.args:
+                if isinstance(a, Var) and a.name is None and uses[id(a)] == 1 and a.ndim == eqn.out.ndim:
+                    a.name = eqn.out.name
+                    break
 
 
 def wrapped(text: str, tail: str) -> list[str]:
@@ -142,14 +174,14 @@ class _Writer:
         inputs = [self[v] for v in self.program.inputs]
         for v in self.program.inputs:
             self.storage[id(v)] = Storage("given", last=np.inf)
+        inherit_names(self.program.eqns)
         self.block(_Block(self.program.eqns, self.program.outputs, []))
         seen: set[int] = set()
         outputs = [self.result(v, seen) for v in self.program.outputs]
         self.line(f"return {', '.join(outputs)}{',' if len(outputs) == 1 else ''}")
         symbols = ", ".join(self.sizes)
         head = [f"def {self.name}({', '.join([*inputs, 'buffers=None'])}):"]
-        for symbol, (number, axis) in self.sizes.items():
-            head.append(f"    {symbol} = {inputs[number]}.shape[{axis}]")
+        head += self.size_lines(inputs)
         names = [b.names[0] for b in self.room.buffers]
         if names:
             head.append(
@@ -159,8 +191,26 @@ class _Writer:
         body = "\n".join([*head, *self.lines])
         make = self.make_buffers(symbols) if names else ""
         helpers = "\n".join(HELPERS[h] for h in HELPERS if re.search(rf"\b{h}\(", body))
-        source = f"import numpy as np\n{helpers}\n{make}\n{body}\n"
+        known = self.constants()
+        source = f"import numpy as np\n{known}{helpers}\n{make}\n{body}\n"
         return Page(source, self.name, self.given, self.room.buffers)
+
+    def size_lines(self, inputs: list[str]) -> list[str]:
+        """T and B from the shapes of the inputs."""
+        found = [(number, axis) for number, axis in self.sizes.values()]
+        if found and found == [(found[0][0], k) for k in range(len(found))] and len(found) > 1:
+            return [f"    {', '.join(self.sizes)} = {inputs[found[0][0]]}.shape[:{len(found)}]"]
+        return [f"    {s} = {inputs[number]}.shape[{axis}]" for s, (number, axis) in self.sizes.items()]
+
+    def constants(self) -> str:
+        """Definitions of the constant arrays that are short enough to be printed."""
+        lines = []
+        for name, value in list(self.given.items()):
+            if isinstance(value, np.ndarray) and value.size <= 1000:
+                with np.printoptions(threshold=2000, floatmode="unique", linewidth=100):
+                    lines.append(f"{name} = np.array({value.tolist()!r}, np.{value.dtype.name})")
+                del self.given[name]
+        return "\n".join(["", *lines, ""]).replace("inf", "np.inf").replace("nan", "np.nan") if lines else ""
 
     def make_buffers(self, symbols: str) -> str:
         lines = [
@@ -231,7 +281,16 @@ class _Writer:
             self.into(eqn, block)
             return
         target = block.targets.get(id(out))
+        if eqn.op == "full" and id(out) in block.starts:
+            return
         text = expression(eqn, [self[a] for a in eqn.args])
+        following = block.eqns[block.now + 1].args if block.now + 1 < len(block.eqns) else ()
+        lone = block.uses.get(id(out)) == 1 and id(out) not in self.fixed
+        if not out.ndim and lone and any(a is out for a in following):
+            # A number on its way into one expression.
+            self.texts[id(out)] = text if text.endswith(")") and text.count("(") == 1 else f"({text})"
+            self.storage[id(out)] = Storage("given", last=np.inf)
+            return
         if target is not None:
             self.line(f"{target[0]}[...] = {text}")
             self.texts[id(out)], self.storage[id(out)] = target
@@ -329,7 +388,12 @@ class _Writer:
             ):
                 return self[a], storage_of
         shaped = block.reshaped.get(id(out))
-        if eqn.op == "dot" and shaped is not None and id(shaped) not in self.fixed and id(shaped) not in block.targets:
+        if (
+            eqn.op == "dot"
+            and shaped is not None
+            and id(shaped) not in self.fixed
+            and id(shaped) not in block.targets
+        ):
             # The product of all rows, in the shape in which it is used.
             name, storage = self.buffer(shaped, block)
             self.shaped[id(shaped)] = name
@@ -363,7 +427,9 @@ class _Writer:
     def loop(self, loop: Loop, outer: _Block) -> None:
         ends = [c.after for c in loop.carries] + [o.inner for o in loop.outs]
         block = _Block(loop.body, ends, [])
-        before, after = ("t + 1", "t") if loop.reverse else ("t", "t + 1")
+        t = "t" if self.indent == "    " else f"t{len(self.indent) // 4}"
+        self.taken.add(t)
+        before, after = (f"{t} + 1", t) if loop.reverse else (t, f"{t} + 1")
         history: dict[int, Any] = {}
         for c in loop.carries:
             stacks = [o for o in loop.outs if o.kind == "stack" and o.inner in (c.before, c.after)]
@@ -384,7 +450,7 @@ class _Writer:
         for o in kept:
             self.stack(o, outer)
         steps = f"range({loop.length})"
-        self.line(f"for t in {f'reversed({steps})' if loop.reverse else steps}:")
+        self.line(f"for {t} in {f'reversed({steps})' if loop.reverse else steps}:")
         self.indent += "    "
         for c in loop.carries:
             if id(c) in history:
@@ -398,17 +464,17 @@ class _Writer:
         for o in kept:
             mine = any(isinstance(e, Eqn) and e.out is o.inner for e in loop.body)
             if o.kind == "stack" and mine and id(o.inner) not in block.targets:
-                block.targets[id(o.inner)] = f"{self[o.outer]}[t]", Storage("given", last=np.inf)
+                block.targets[id(o.inner)] = f"{self[o.outer]}[{t}]", Storage("given", last=np.inf)
         for x, inner in loop.xs:
-            self.texts[id(inner)] = f"{self[x]}[t]"
+            self.texts[id(inner)] = f"{self[x]}[{t}]"
             self.storage[id(inner)] = Storage("given", last=np.inf)
         self.carried(loop, history, block)
         self.block(block)
         for o in kept:
             if o.kind == "sum":
                 self.line(f"{self[o.outer]} += {self[o.inner]}")
-            elif self[o.inner] != f"{self[o.outer]}[t]":
-                self.line(f"{self[o.outer]}[t] = {self[o.inner]}")
+            elif self[o.inner] != f"{self[o.outer]}[{t}]":
+                self.line(f"{self[o.outer]}[{t}] = {self[o.inner]}")
         for c in loop.carries:
             if id(c) in history and self[c.after] != f"{history[id(c)]}[{after}]":
                 self.line(f"{history[id(c)]}[{after}] = {self[c.after]}")

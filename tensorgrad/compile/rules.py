@@ -21,7 +21,42 @@ __all__ = ["ELEMENTWISE", "RULES", "call"]
 
 RULES: dict[Any, Callable[..., Any]] = {}
 
-_SAME_NAME = ["add", "subtract", "multiply", "divide", "power", "negative", "sign", "square", "sqrt", "reciprocal", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and", "logical_or", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "invert", "isfinite", "maximum", "minimum", "exp", "expm1", "log", "log1p", "tanh", "sin", "cos", "sigmoid"]
+_SAME_NAME = [
+    "add",
+    "subtract",
+    "multiply",
+    "divide",
+    "power",
+    "negative",
+    "sign",
+    "square",
+    "sqrt",
+    "reciprocal",
+    "equal",
+    "not_equal",
+    "less",
+    "less_equal",
+    "greater",
+    "greater_equal",
+    "logical_and",
+    "logical_or",
+    "logical_not",
+    "bitwise_and",
+    "bitwise_or",
+    "bitwise_xor",
+    "invert",
+    "isfinite",
+    "maximum",
+    "minimum",
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "tanh",
+    "sin",
+    "cos",
+    "sigmoid",
+]
 ELEMENTWISE = {*_SAME_NAME, "absolute", "where", "cast"}
 """Equations that work element by element."""
 
@@ -131,6 +166,10 @@ def _roll(b: Builder, node: Any, x: Any, shift: Any, axes: Any) -> Any:
 def _getitem(b: Builder, node: Any, x: Any, *arrays: Any, template: Any) -> Any:
     if arrays:
         return b.emit("gather", [x, *arrays], node._value.shape, x.dtype, template=template)
+    if Ellipsis in template:
+        k = template.index(Ellipsis)
+        named = sum(part is not None for part in template) - 1
+        template = (*template[:k], *(slice(None),) * (x.ndim - named), *template[k + 1 :])
     return b.index(x, template)
 
 
@@ -219,13 +258,14 @@ def _log_softmax(b: Builder, node: Any, x: Any, axis: int) -> Any:
 
 
 def _pick(b: Builder, x: Any, labels: Any) -> Any:
-    return b.emit("pick", [x, labels], labels.shape, x.dtype)
+    return b.emit("pick", [x, labels], labels.shape, x.dtype, "z_label")
 
 
 @rule(F._nll)
 def _nll(b: Builder, node: Any, logits: Any, labels: Any) -> Any:
     z, _, total = _exponentials(b, logits, logits.ndim - 1)
-    return b.map("subtract", b.reshape(b.map("log", total), labels.shape), _pick(b, z, labels))
+    log_sum = b.map("log", b.reshape(total, labels.shape), name="nll")
+    return b.map("subtract", log_sum, _pick(b, z, labels), name="nll")
 
 
 @rule(F._nll_slope)

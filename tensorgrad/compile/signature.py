@@ -79,7 +79,9 @@ class Guard:
                 self.args.append(_Unchanged(a))
             else:
                 leaves, structure = tree.flatten(a)
-                signs = [(x.shape, x.dtype) if isinstance(x, np.ndarray) else None for x in leaves]
+                signs = [
+                    (type(x), x.shape, x.dtype) if type(x) in (np.ndarray, Tensor) else None for x in leaves
+                ]
                 self.args.append((structure, signs))
 
     def values(self, args: tuple[Any, ...]) -> list[Any] | None:
@@ -104,9 +106,9 @@ class Guard:
             if not same:
                 return None
             for x, sign in zip(leaves, signs, strict=True):
-                if x.__class__ is not np.ndarray or sign is None or x.shape != sign[0] or x.dtype != sign[1]:
+                if sign is None or x.__class__ is not sign[0] or x.shape != sign[1] or x.dtype != sign[2]:
                     return None
-            values += leaves
+                values.append(x if x.__class__ is np.ndarray else x._value)
         return values
 
 

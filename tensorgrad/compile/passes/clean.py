@@ -81,6 +81,14 @@ def _live(eqns: list[Any], live: set[int]) -> list[Any]:
     return kept[::-1]
 
 
+def _reached(eqns: list[Any], live: set[int]) -> set[int]:
+    """Everything that a set of variables depends on."""
+    for eqn in reversed(eqns):
+        if any(id(v) in live for v in results(eqn)):
+            live |= {id(a) for a in eqn.args}
+    return live
+
+
 def _prune(loop: Loop, live: set[int]) -> None:
     loop.outs = [o for o in loop.outs if id(o.outer) in live]
     needed = {id(o.inner) for o in loop.outs}
@@ -90,12 +98,12 @@ def _prune(loop: Loop, live: set[int]) -> None:
     carries = [c for c in loop.carries if c.final is not None]
     # A part of the state is needed as soon as anything needed reads it.
     while True:
-        inside = needed | {id(c.after) for c in carries}
-        body = _live([e for e in loop.body], inside)
+        inside = _reached(loop.body, needed | {id(c.after) for c in carries})
         more = [c for c in loop.carries if c not in carries and id(c.before) in inside]
         if not more:
             break
         carries += more
     loop.carries = [c for c in loop.carries if c in carries]
-    loop.body = body
+    inside = needed | {id(c.after) for c in carries}
+    loop.body = _live(loop.body, inside)
     loop.xs = [(x, inner) for x, inner in loop.xs if id(inner) in inside]

@@ -71,6 +71,11 @@ class _Simplify(Rewriter):
                 eqn.args[k] = v
         if eqn.op == "add" and (joined := self.add(b, eqn)) is not None:
             return joined
+        if eqn.op == "add":
+            for x, y in (eqn.args, eqn.args[::-1]):
+                made = self.made.get(id(y))
+                if made is not None and made.op == "negative":
+                    return b.map("subtract", x, made.args[0], name=eqn.out.name)
         return self.neutral(eqn)
 
     def folded(self, eqn: Eqn, values: list[Any]) -> Any:
