@@ -20,7 +20,7 @@ from tensorgrad.compile.report import explain
 from tensorgrad.compile.signature import FreeSizes, Guard, form_key, free_sizes, leaf_names, module_key
 from tensorgrad.compile.sizes import SizeUnknown, Symbols
 from tensorgrad.compile.staging import StagingTracer
-from tensorgrad.compile.trace import Traced, TracedArray, tracing
+from tensorgrad.compile.trace import AS_ARRAY, Traced, TracedArray, tracing
 from tensorgrad.errors import ShapeError, UserError
 from tensorgrad.graph import Node
 from tensorgrad.nn.module import Module, Parameter
@@ -207,6 +207,25 @@ class _Trace(NamedTuple):
     form: Any
 
 
+def _as_it_is(x: Any) -> Any:
+    return x
+
+
+def _as_tensor(x: Any) -> Tensor:
+    return Tensor(np.asarray(x))
+
+
+def _as_scalar(x: Any) -> Any:
+    return np.asarray(x)[()]
+
+
+def _handed_over(r: Any) -> Callable[[Any], Any]:
+    """What makes of a result what eager mode gives."""
+    if not isinstance(r, TracedArray):
+        return _as_tensor
+    return np.asarray if r.ndim or r.op is AS_ARRAY else _as_scalar
+
+
 class _Executable:
     """A page, ready to run."""
 
@@ -226,10 +245,10 @@ class _Executable:
         self.program = program
         self.captured = [node for node, _ in traced.captured]
         self.form = traced.form
-        # For each result its number, and whether eager mode gives an array; None for what is no result of the program.
         number = iter(range(len(traced.results)))
-        self.results = [
-            (next(number), isinstance(r, TracedArray)) if isinstance(r, Node) else r for r in traced.results
+        # For each result how it is handed over and its number; a value that is no result of the program as it is.
+        self.results: list[Any] = [
+            (_handed_over(r), next(number)) if isinstance(r, Node) else (_as_it_is, r) for r in traced.results
         ]
         space: dict[str, Any] = dict(page.names)
         exec(builtins.compile(page.source, "<tensorgrad.compile>", "exec"), space)
@@ -255,11 +274,5 @@ class _Entry:
         with np.errstate(all="ignore"):
             found = e.run(*values, *(x._value for x in e.captured), buffers)
         self.idle.append(buffers)
-        leaves = []
-        for r in e.results:
-            if isinstance(r, tuple):
-                value = np.asarray(found[r[0]])
-                leaves.append(value if r[1] else Tensor(value))
-            else:
-                leaves.append(r)
+        leaves = [r if how is _as_it_is else how(found[r]) for how, r in e.results]
         return tree.unflatten(e.form, leaves)

@@ -104,6 +104,11 @@ def shape_text(shape: tuple[Any, ...]) -> str:
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
 
+def reshaped(x: str, ndim: int, shape: tuple[Any, ...]) -> str:
+    """x in another shape, as it is written; a number has no methods to rely on."""
+    return f"{x}.reshape{shape_text(shape)}" if ndim and shape else f"np.reshape({x}, {shape_text(shape)})"
+
+
 def subscript(template: tuple[Any, ...], arrays: list[str]) -> str:
     """An index as it is written between brackets."""
     source = iter(arrays)
@@ -155,11 +160,7 @@ EXPRESSIONS: dict[str, Callable[[Names, dict[str, Any], Any], str]] = {
     "where": lambda n, p, e: f"np.where({n[0]}, {n[1]}, {n[2]})",
     "sigmoid": lambda n, p, e: f"sigmoid({n[0]}, np.empty_like({n[0]}))",
     "cast": lambda n, p, e: f"{n[0]}.astype({_dtype(p['dtype'])})",
-    "reshape": lambda n, p, e: (
-        f"{n[0]}.reshape{shape_text(p['shape'])}"
-        if e.args[0].ndim
-        else f"np.reshape({n[0]}, {shape_text(p['shape'])})"
-    ),
+    "reshape": lambda n, p, e: reshaped(n[0], e.args[0].ndim, p["shape"]),
     "transpose": lambda n, p, e: f"{n[0]}.T" if p["axes"] == (1, 0) else f"{n[0]}.transpose{p['axes']}",
     "broadcast": lambda n, p, e: f"np.broadcast_to({n[0]}, {shape_text(p['shape'])})",
     "index": lambda n, p, e: f"{n[0]}[{subscript(p['template'], [])}]",

@@ -44,7 +44,12 @@ def assert_same(compiled: Any, eager: Any) -> None:
     """One structure, one kind of leaf, and norm-wise equal arrays."""
     assert tree.paths(compiled) == tree.paths(eager)
     for path, a, b, x, y in zip(
-        tree.paths(eager), tree.leaves(compiled), tree.leaves(eager), arrays(compiled), arrays(eager), strict=True
+        tree.paths(eager),
+        tree.leaves(compiled),
+        tree.leaves(eager),
+        arrays(compiled),
+        arrays(eager),
+        strict=True,
     ):
         assert type(a) is type(b), path
         assert (x.shape, x.dtype) == (y.shape, y.dtype), path
