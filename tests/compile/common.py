@@ -53,6 +53,7 @@ def assert_same(compiled: Any, eager: Any) -> None:
     ):
         assert type(a) is type(b), path
         assert (x.shape, x.dtype) == (y.shape, y.dtype), path
+        x, y = (v.astype(float) if v.dtype.kind == "b" else v for v in (x, y))
         error = np.linalg.norm(x - y) / max(float(np.linalg.norm(y)), 1e-3)
         assert error <= TOLERANCE.get(str(y.dtype), 0.0), (path, error)
 
