@@ -288,7 +288,8 @@ class _Writer:
         lone = block.uses.get(id(out)) == 1 and id(out) not in self.fixed
         if not out.ndim and lone and any(a is out for a in following):
             # A number on its way into one expression.
-            self.texts[id(out)] = f"({text})" if eqn.op in {*INFIX, "negative", "dot"} else textself.storage[id(out)] = Storage("given", last=np.inf)
+            self.texts[id(out)] = f"({text})" if eqn.op in {*INFIX, "negative", "dot"} else text
+            self.storage[id(out)] = Storage("given", last=np.inf)
             return
         if target is not None:
             self.line(f"{target[0]}[...] = {text}")
