@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from keyword import iskeyword
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from tensorgrad.compile.rules import ELEMENTWISE
 
 __all__ = ["Page", "emit"]
 
-_WITH_OUT = ELEMENTWISE - {"cast"} | {"dot", "minus_one_hot", "sum", "concatenate"}
+_WITH_OUT = ELEMENTWISE - {"cast"} | {"copy", "dot", "minus_one_hot", "sum", "concatenate"}
 
 
 class Page:
@@ -140,7 +141,7 @@ class _Writer:
         base = re.sub(r"\W", "_", wish or "v")
         base = f"_{base}" if base[0].isdigit() else base
         name, k = base, 1
-        while name in self.taken or not name.isidentifier():
+        while name in self.taken or iskeyword(name) or not name.isidentifier():
             k += 1
             name = f"{base}{k}" if not base[-1].isdigit() else f"{base}_{k}"
         self.taken.add(name)
@@ -350,6 +351,8 @@ class _Writer:
             if args[2] != text:
                 self.line(f"np.copyto({text}, {args[2]})")
             self.line(f"np.copyto({text}, {args[1]}, where={args[0]})")
+        elif eqn.op == "copy":
+            self.line(f"np.copyto({text}, {args[0]})")
         elif eqn.op == "minus_one_hot":
             if args[0] != text:
                 self.line(f"np.copyto({text}, {args[0]})")
@@ -402,7 +405,7 @@ class _Writer:
 
     def may_take(self, eqn: Eqn, k: int, a: Any) -> bool:
         """Whether a result may be written over operand number k."""
-        if a.shape != eqn.out.shape or a.dtype != eqn.out.dtype or eqn.op in ("dot", "sum", "concatenate"):
+        if a.shape != eqn.out.shape or a.dtype != eqn.out.dtype or eqn.op in ("copy", "dot", "sum", "concatenate"):
             return False
         if eqn.op == "where":
             return k == 2 and all(self.storage.get(id(x)) is not self.storage[id(a)] for x in eqn.args[:2])

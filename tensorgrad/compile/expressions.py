@@ -157,6 +157,7 @@ def _dtype(dtype: Any) -> str:
 
 
 EXPRESSIONS: dict[str, Callable[[Names, dict[str, Any], Any], str]] = {
+    "copy": lambda n, p, e: f"{n[0]}.copy()",
     "where": lambda n, p, e: f"np.where({n[0]}, {n[1]}, {n[2]})",
     "sigmoid": lambda n, p, e: f"sigmoid({n[0]}, np.empty_like({n[0]}))",
     "cast": lambda n, p, e: f"{n[0]}.astype({_dtype(p['dtype'])})",

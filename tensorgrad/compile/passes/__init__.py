@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tensorgrad.compile.ir import Program, verify
+from tensorgrad.compile.passes.arrange import neighbouring_gates, transposes_once, views_outside
 from tensorgrad.compile.passes.clean import common_subexpressions, dead_code
 from tensorgrad.compile.passes.regroup import regroup_factors
 from tensorgrad.compile.passes.simplify import simplify
@@ -23,6 +24,10 @@ PASSES: list[tuple[str, Callable[[Program], None]]] = [
     ("simplify", simplify),
     ("common subexpressions", common_subexpressions),
     ("simplify", simplify),
+    ("dead code", dead_code),
+    ("neighbouring gates", neighbouring_gates),
+    ("views outside", views_outside),
+    ("transposes once", transposes_once),
     ("dead code", dead_code),
 ]
 
