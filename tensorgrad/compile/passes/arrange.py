@@ -10,7 +10,7 @@ from tensorgrad.compile.sizes import Size
 
 __all__ = ["neighbouring_gates", "transposes_once", "views_outside"]
 
-_GATES = ("sigmoid", "tanh", "exp", "maximum", "negative", "square", "sqrt")
+_GATES = ("sigmoid", "tanh", "exp", "negative", "square", "sqrt", "add", "subtract", "multiply")
 
 
 # --- weights -----------------------------------------------------------------------------------------------
@@ -42,27 +42,52 @@ def neighbouring_gates(program: Program) -> None:
     """The same function of slices that lie side by side is taken of all of them at once."""
     for eqn in program.eqns:
         if isinstance(eqn, Loop):
-            eqn.body = _joined(eqn.body)
+            # Joined sums of slices are slices of one sum, of which functions can be joined in turn.
+            while (body := _joined(eqn.body)) is not None:
+                eqn.body = body
 
 
-def _joined(body: list[Any]) -> list[Any]:
+class _Gate:
+    """An equation all of whose operands are slices on the last axis: from which places to which."""
+
+    def __init__(self, eqn: Eqn, cuts: list[Eqn], places: list[tuple[int, int]]) -> None:
+        self.eqn = eqn
+        self.sources = [cut.args[0] for cut in cuts]
+        self.starts = tuple(start for start, _ in places)
+        self.stops = tuple(stop for _, stop in places)
+
+
+def _gate(eqn: Any, made: dict[int, Eqn]) -> _Gate | None:
+    if eqn.op not in _GATES:
+        return None
+    cuts = [made.get(id(a)) for a in eqn.args]
+    places = [_last_slice(cut) if cut is not None and cut.op == "index" else None for cut in cuts]
+    if any(place is None for place in places) or any(a.shape != eqn.out.shape for a in eqn.args):
+        return None
+    return _Gate(eqn, cuts, places)  # type: ignore[arg-type]
+
+
+def _joined(body: list[Any]) -> list[Any] | None:
+    """The body with one row of neighbours joined; None if there is none."""
     made = {id(e.out): e for e in body if isinstance(e, Eqn)}
-    groups: dict[Any, list[tuple[int, int, Eqn]]] = {}
+    groups: dict[Any, list[_Gate]] = {}
     for eqn in body:
-        cut = made.get(id(eqn.args[0])) if eqn.op in _GATES and len(eqn.args) == 1 else None
-        if cut is not None and cut.op == "index" and (place := _last_slice(cut)) is not None:
-            groups.setdefault((eqn.op, id(cut.args[0])), []).append((*place, eqn))
-    for (op, _), members in groups.items():
-        members.sort(key=lambda m: m[0])
-        run: list[tuple[int, int, Eqn]] = []
-        for member in [*members, None]:
-            if member is not None and (not run or run[-1][1] == member[0]):
-                run.append(member)
-                continue
-            if len(run) > 1:
-                body = _one(body, op, run, made)
-            run = [member] if member is not None else []
-    return body
+        gate = _gate(eqn, made)
+        if gate is not None:
+            groups.setdefault((eqn.op, *map(id, gate.sources)), []).append(gate)
+    for members in groups.values():
+        members.sort(key=lambda g: g.starts)
+        run = members[:1]
+        for gate in members[1:]:
+            if run[-1].stops == gate.starts:
+                run.append(gate)
+            elif len(run) > 1:
+                break
+            else:
+                run = [gate]
+        if len(run) > 1:
+            return _one(body, run)
+    return None
 
 
 def _last_slice(cut: Eqn) -> tuple[int, int] | None:
@@ -76,24 +101,27 @@ def _last_slice(cut: Eqn) -> tuple[int, int] | None:
     return (start, stop) if step == 1 else None
 
 
-def _one(body: list[Any], op: str, run: list[tuple[int, int, Eqn]], made: dict[int, Eqn]) -> list[Any]:
+def _one(body: list[Any], run: list[_Gate]) -> list[Any]:
     """The body with one equation in the place of several; each result is then a slice of its."""
-    source = made[id(run[0][2].args[0])].args[0]
-    low, high = run[0][0], run[-1][1]
-    front = (slice(None),) * (source.ndim - 1)
-    shape = (*source.shape[:-1], high - low)
-    whole, together = Var(shape, source.dtype), Var(shape, run[0][2].out.dtype)
-    together.name = "_".join(e.out.name for *_, e in run if e.out.name) or None
-    new = [
-        Eqn("index", [source], {"template": (*front, slice(low, high))}, whole, run[0][2].section),
-        Eqn(op, [whole], {}, together, run[0][2].section),
-    ]
-    for start, stop, eqn in run:
-        template = (*front, slice(start - low, stop - low))
-        new.append(Eqn("index", [together], {"template": template}, eqn.out, eqn.section))
-    gone = {id(e) for *_, e in run}
-    first = next(k for k, e in enumerate(body) if id(e) in gone)
-    return [*body[:first], *new, *(e for e in body[first:] if id(e) not in gone)]
+    first, section = run[0].eqn, run[0].eqn.section
+    front = (slice(None),) * (first.out.ndim - 1)
+    new = []
+    wholes = []
+    for source, low, high in zip(run[0].sources, run[0].starts, run[-1].stops, strict=True):
+        whole = Var((*source.shape[:-1], high - low), source.dtype)
+        new.append(Eqn("index", [source], {"template": (*front, slice(low, high))}, whole, section))
+        wholes.append(whole)
+    together = Var(wholes[0].shape, first.out.dtype)
+    together.name = "_".join(g.eqn.out.name for g in run if g.eqn.out.name) or None
+    new.append(Eqn(first.op, wholes, {}, together, section))
+    low = run[0].starts[0]
+    for gate in run:
+        template = (*front, slice(gate.starts[0] - low, gate.stops[0] - low))
+        new.append(Eqn("index", [together], {"template": template}, gate.eqn.out, section))
+    gone = {id(g.eqn) for g in run}
+    # All sources are there before the first of them: each of the equations is made of the same ones.
+    start = next(k for k, e in enumerate(body) if id(e) in gone)
+    return [*body[:start], *new, *(e for e in body[start:] if id(e) not in gone)]
 
 
 # --- views -------------------------------------------------------------------------------------------------

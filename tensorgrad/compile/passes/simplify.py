@@ -201,8 +201,9 @@ class _Simplify(Rewriter):
         return found
 
     def index(self, b: Builder, eqn: Eqn, x: Any) -> Any:
-        whole = all(
-            (isinstance(p, slice) and p == slice(None)) or p is Ellipsis for p in eqn.params["template"]
+        template = eqn.params["template"]
+        whole = len(template) == x.ndim and all(
+            p == slice(None) or p == slice(0, n) for p, n in zip(template, x.shape, strict=True)
         )
         return x if whole else None
 
