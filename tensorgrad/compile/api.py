@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tensorgrad import tree
-from tensorgrad.compile.emit import Page, emit
+from tensorgrad.compile.emit import emit
 from tensorgrad.compile.generalise import generalise
 from tensorgrad.compile.ir import Program, Var, verify
 from tensorgrad.compile.lower import lower
+from tensorgrad.compile.page import Page
 from tensorgrad.compile.passes import optimise
 from tensorgrad.compile.report import explain
 from tensorgrad.compile.signature import FreeSizes, Guard, form_key, free_sizes, leaf_names, module_key
