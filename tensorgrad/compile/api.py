@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,13 +18,12 @@ from tensorgrad.compile.lower import lower
 from tensorgrad.compile.page import Page
 from tensorgrad.compile.passes import optimise
 from tensorgrad.compile.report import explain
-from tensorgrad.compile.signature import FreeSizes, Guard, form_key, free_sizes, leaf_names, module_key
+from tensorgrad.compile.signature import Call, FreeSizes, Guard, free_sizes, leaf_names, modules_around
 from tensorgrad.compile.sizes import SizeUnknown, Symbols
 from tensorgrad.compile.staging import StagingTracer
 from tensorgrad.compile.trace import AS_ARRAY, Traced, TracedArray, tracing
 from tensorgrad.errors import ShapeError, UserError
 from tensorgrad.graph import Node
-from tensorgrad.nn.module import Module, Parameter
 from tensorgrad.tensor import Tensor
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
@@ -65,6 +64,7 @@ class Compiled:
         self._hits = 0
         self._last: _Executable | None = None
         self._guard: tuple[Guard, _Entry] | None = None
+        self._around = modules_around(fn)
         self._kept: list[Any] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -73,31 +73,18 @@ class Compiled:
             if values is not None:
                 self._hits += 1
                 return self._guard[1].run(values)
-        entry, values = self._entry(args, kwargs)
-        out = entry.run(values)
-        self._guard = None if kwargs else (Guard(args), entry)
-        return out
-
-    def _entry(self, args: Any, kwargs: Any) -> tuple[_Entry, list[Any]]:
-        """What runs a call, compiled if there is none yet, and the call's arrays."""
-        leaves, structure = tree.flatten((args, kwargs))
-        values = [x._value if isinstance(x, Node) else np.asarray(x) for x in leaves]
-        modules = tuple(module_key(a) for a in (*args, *kwargs.values()) if isinstance(a, Module))
-        kinds = tuple(
-            (v.ndim, v.dtype, type(x), id(x) if isinstance(x, Parameter) else 0)
-            for v, x in zip(values, leaves, strict=True)
-        )
-        about = kinds, modules, form_key(structure)
-        key = about, tuple(v.shape for v in values)
+        call = Call(args, kwargs, self._around)
+        key = call.about, call.shapes
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._entries[key] = self._compile(leaves, values, structure, about)
-            # Their ids are in the key.
-            self._kept += [args, kwargs]
+            entry = self._entries[key] = self._compile(call)
+            self._kept += call.held()
         else:
             self._hits += 1
         self._last = entry.executable
-        return entry, values
+        out = entry.run(call.values)
+        self._guard = None if kwargs else (Guard(args, self._around), entry)
+        return out
 
     def cache_info(self) -> CacheInfo:
         """What was compiled so far."""
@@ -138,49 +125,49 @@ class Compiled:
         return self._last
 
     # --- compiling ---------------------------------------------------------------------------------------
-    def _compile(self, leaves: list[Any], values: list[Any], structure: Any, about: Any) -> _Entry:
-        free = free_sizes(leaves, values)
-        executable = self._programs.get((about, free.pattern))
-        exact = about, tuple(v.shape for v in values)
+    def _compile(self, call: Call) -> _Entry:
+        free = free_sizes(call.given, call.values)
+        exact = call.about, call.shapes
+        executable = self._programs.get((call.about, free.pattern)) or self._programs.get(exact)
         if executable is None:
-            executable = self._programs.get(exact) or self._build(leaves, values, structure, free)
+            executable = self._build(call, free)
             # A program for these lengths alone says nothing about others of the same pattern.
-            self._programs[(about, free.pattern) if executable.where else exact] = executable
-        sizes = tuple(values[n].shape[a] for n, a in executable.where.values())
-        executable.sizes = sizes
-        return _Entry(executable, sizes)
+            self._programs[(call.about, free.pattern) if executable.where else exact] = executable
+        executable.sizes = tuple(call.values[n].shape[a] for n, a in executable.where.values())
+        return _Entry(executable, executable.sizes)
 
-    def _build(self, leaves: list[Any], values: list[Any], structure: Any, free: FreeSizes) -> _Executable:
+    def _build(self, call: Call, free: FreeSizes) -> _Executable:
         why = ""
         if free.symbols:
             lengths = [[pair[k] for pair in free.symbols.values()] for k in (0, 1)]
             try:
-                first = self._trace(leaves, free.shapes(0), values, structure, lengths[0])
-                second = self._trace(leaves, free.shapes(1), values, structure, lengths[1])
+                first = self._trace(call, free.shapes(0), lengths[0])
+                second = self._trace(call, free.shapes(1), lengths[1])
                 program = generalise(first.program, second.program, Symbols(free.symbols))
                 return self._finish(first, program, free.where, "")
             except (SizeUnknown, ShapeError) as reason:
                 # Lengths that must equal others, or that decide what is done: a program for these alone.
                 why = str(reason)
-        traced = self._trace(leaves, [v.shape for v in values], values, structure)
+        traced = self._trace(call, list(call.shapes))
         return self._finish(traced, traced.program, {}, why)
 
-    def _trace(
-        self, leaves: list[Any], shapes: list[Any], values: list[Any], structure: Any, free: Any = ()
-    ) -> _Trace:
+    def _trace(self, call: Call, shapes: list[Any], free: Sequence[int] = ()) -> _Trace:
         tracer = StagingTracer(free)
-        names = leaf_names(self.fn, structure)
+        names = leaf_names(self.fn, call.structure)
         before = tracer.leaf((), float).index
         inputs: list[tuple[Any, Var]] = []
-        arguments = []
-        for leaf, shape, value, name in zip(leaves, shapes, values, names, strict=True):
+        arguments = list(call.leaves)
+        for k, shape, value in zip(call.arrays, shapes, call.values, strict=True):
+            leaf, name = call.leaves[k], names[k]
             if isinstance(leaf, Node) and type(leaf) is not Tensor:
                 node: Any = leaf
             else:
-                kind = Traced if isinstance(leaf, Node) else TracedArray
-                node = tracer.leaf(shape, value.dtype, getattr(leaf, "name", None) or name, cls=kind)
+                is_tensor = isinstance(leaf, Node)
+                kind, wanted = (Traced, leaf.requires_grad) if is_tensor else (TracedArray, False)
+                node = tracer.leaf(shape, value.dtype, (is_tensor and leaf.name) or name, wanted, kind)
             inputs.append((node, Var(node._value.shape, node._value.dtype, node.name or name)))
-            arguments.append(node)
+            arguments[k] = node
+        structure = call.structure
         args, kwargs = tree.unflatten(structure, arguments)
         with tracing(tracer):
             out = self.fn(*args, **kwargs)

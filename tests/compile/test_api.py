@@ -145,6 +145,45 @@ def test_operations_of_your_own_are_called_as_they_are() -> None:
         compiled.save("nowhere.py")
 
 
+def test_a_mode_that_changes_outside_is_noticed() -> None:
+    model = nn.LSTM(3, 4, zoneout=0.3, seed=0).eval()
+    step = tg.compile(lambda xs: model(xs)[0])
+    xs = batch(4, 2)[0]
+    step(xs)
+    model.zoneout = 0.0
+    assert_same(step(xs), model(xs)[0])
+    model.train()
+    assert_same(step(xs), model(xs)[0])
+
+
+def test_numbers_words_and_objects_among_the_arguments() -> None:
+    def fn(x: Any, rate: float, axis: int, reduction: str, cell: Any) -> Any:
+        return F.mse(cell(x) * rate, np.zeros(x.shape), reduction=reduction).mean() + x.sum(axis)
+
+    step = tg.compile(fn)
+    for call in ((0.5, 0, "mean", tg.tanh), (0.25, 0, "mean", tg.tanh), (0.25, 1, "sum", tg.sin)):
+        assert_same(step(X, *call), fn(X, *call))
+    # Another rate is no reason to compile again.
+    assert step.cache_info().programs == 2
+
+
+def test_an_operation_that_returns_its_operand() -> None:
+    same = tg.defop("same", lambda x: x, lambda g, ans, x: g)
+
+    def fn(x: Any) -> Any:
+        a = tg.exp(x) + 1
+        b = same(a)
+        c = tg.tanh(a + 2) * 3
+        return (b * c).sum() + (b - c).sum()
+
+    check(tg.value_and_grad(fn), X)
+
+
+def test_tensors_that_require_gradients_among_the_arguments() -> None:
+    w = tg.tensor(X, requires_grad=True)
+    check(lambda w: tg.grad((w * w).sum(), [w])[0], w)
+
+
 def test_threads_do_not_share_buffers() -> None:
     model = tagger("lstm", H=32)
     step, eager = tg.compile(tg.value_and_grad(loss_of)), tg.value_and_grad(loss_of)
