@@ -140,8 +140,9 @@ class _Writer(Script):
         if id(out) in self.shaped:
             self.put(out, self.shaped[id(out)], storage)
             return
-        if storage.kind == "fresh" and id(out) in self.fixed and eqn.op != "reshape":
-            # What is returned must be an array of its own.
+        if eqn.op == "broadcast" or (storage.kind == "fresh" and id(out) in self.fixed and eqn.op != "reshape"):
+            # One element in many places is not to be written over; and what is returned must be an array of
+            # its own.
             storage = Storage("given", last=np.inf)
         text = expression(eqn, [self[a] for a in eqn.args])
         if id(out) in block.targets:
@@ -223,8 +224,11 @@ class _Writer(Script):
             return False
         if storage.last > block.now or a.shape != eqn.out.shape or a.dtype != eqn.out.dtype:
             return False
-        # What was reshaped may be a copy, and writing into it lost.
-        if self[a].endswith(")") or eqn.op in ("copy", "dot", "sum", "concatenate"):
+        # An expression may make a copy, and writing into that would be lost.
+        place = self[a]
+        if not (place.isidentifier() or place.endswith("]")) or ")" in place:
+            return False
+        if eqn.op in ("copy", "dot", "sum", "concatenate"):
             return False
         if eqn.op == "where":
             return k == 2 and all(self.storage.get(id(x)) is not storage for x in eqn.args[:2])

@@ -50,8 +50,11 @@ class LoopWriter:
         w.line(f"for {self.t} in {f'reversed({steps})' if loop.reverse else steps}:")
         w.indent += "    "
         self.places(kept)
+        lines = len(w.lines)
         w.block(self.block)
         self.keep(kept)
+        if len(w.lines) == lines:
+            w.line("pass")
         w.indent = w.indent[4:]
         for c in loop.carries:
             if c.final is not None:
@@ -79,7 +82,7 @@ class LoopWriter:
         shape = (loop.length + 1, *c.before.shape)
         storage = w.room.take(shape, c.before.dtype, outer.now, last, outer.storages)
         named = next((o.inner.name for o in stacks if o.inner is c.after), None)
-        self.history[id(c)] = name = w.fresh(named or c.after.name or c.before.name)
+        self.history[id(c)] = name = w.fresh(named or getattr(c.after, "name", None) or c.before.name)
         storage.names.append(name)
         w.line(f"{name}[{loop.length if loop.reverse else 0}] = {self.start(c.init)}")
         for o in stacks:
