@@ -116,6 +116,11 @@ class Tensor(Node):
             raise GraphError(
                 f"data of the {self.describe()} is computed; only leaves can be given new values"
             )
+        if context().tracer is not None:
+            raise GraphError(
+                f"a compiled function cannot give the {self.describe()} new values: return them, and assign "
+                "them outside"
+            )
         array = np.array(value._value if isinstance(value, Node) else value, dtype=self.dtype)
         if array.shape != self.shape:
             raise ShapeError(f"data of the {self.describe()} cannot become an array of shape {array.shape}")

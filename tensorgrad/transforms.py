@@ -78,7 +78,9 @@ def grad(
         with configure(scope="backward"):
             found = backpropagate([(output, seed)], inputs, create_graph=True)
         results = [_result(found.get(x.index), x, create_graph=True) for x in inputs]
-        return results if create_graph else [tracer.as_array(g, x.name) for g, x in zip(results, inputs, strict=True)]
+        if create_graph:
+            return results
+        return [tracer.as_array(g, x.name) for g, x in zip(results, inputs, strict=True)]
     found = backpropagate([(output, seed)], inputs, create_graph)
     return [_result(found.get(x.index), x, create_graph) for x in inputs]
 
@@ -106,7 +108,8 @@ def _as_input(leaf: Any) -> Tensor:
     """
     tracer = context().tracer
     if tracer is not None and isinstance(leaf, Tensor):
-        return leaf if type(leaf) is not Tensor and leaf.is_leaf and leaf.requires_grad else tracer.as_input(leaf)
+        parameter = type(leaf) is not Tensor and leaf.is_leaf and leaf.requires_grad
+        return leaf if parameter else tracer.as_input(leaf)
     if isinstance(leaf, Tensor):
         if not leaf.requires_grad:
             return Tensor(leaf._value, True, leaf.name)

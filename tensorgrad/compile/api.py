@@ -30,7 +30,10 @@ __all__ = ["CacheInfo", "Compiled", "compile"]
 
 
 class CacheInfo(NamedTuple):
-    """programs: how many were compiled; signatures: for how many sets of shapes; hits: calls that found theirs."""
+    """What a compiled function keeps.
+
+    programs: how many were compiled. signatures: for how many sets of shapes. hits: calls that found theirs.
+    """
 
     programs: int
     signatures: int
@@ -104,8 +107,8 @@ class Compiled:
     def save(self, path: str | Path) -> None:
         """Write the page to a file that needs nothing but NumPy.
 
-        Raises UserError where the page calls what cannot be printed: an operation of your own, one that has no
-        NumPy form here, or a large constant array.
+        Raises UserError where the page calls what cannot be printed: an operation of your own, one that has
+        no NumPy form here, or a large constant array.
         """
         missing = sorted(self._ran().page.names)
         if missing:
@@ -234,7 +237,7 @@ class _Executable:
         self.captured = [node for node, _ in traced.captured]
         self.form = traced.form
         number = iter(range(len(traced.results)))
-        # For each result how it is handed over and its number; a value that is no result of the program as it is.
+        # For each result how it is handed over, and its number; what is no result of the program as it is.
         self.results: list[Any] = [
             (_handed_over(r), next(number)) if isinstance(r, Node) else (_as_it_is, r) for r in traced.results
         ]

@@ -140,9 +140,10 @@ class _Writer(Script):
         if id(out) in self.shaped:
             self.put(out, self.shaped[id(out)], storage)
             return
-        if eqn.op == "broadcast" or (storage.kind == "fresh" and id(out) in self.fixed and eqn.op != "reshape"):
-            # One element in many places is not to be written over; and what is returned must be an array of
-            # its own.
+        unowned = storage.kind == "fresh" and id(out) in self.fixed and eqn.op != "reshape"
+        if unowned or eqn.op == "broadcast":
+            # What is returned must be an array of its own; and one element in many places is not to be
+            # written over.
             storage = Storage("given", last=np.inf)
         text = expression(eqn, [self[a] for a in eqn.args])
         if id(out) in block.targets:

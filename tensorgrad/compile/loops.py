@@ -1,8 +1,8 @@
 """Writing a loop: its stacks, its states and their histories, and the body.
 
 A state that is wanted for every timestep lives in one array with T + 1 rows, `h[0]` before the first step and
-`h[t + 1]` after step t; then nothing is handed from step to step. Another state has one buffer, into which the
-next one is computed as soon as nobody reads the old one.
+`h[t + 1]` after step t; then nothing is handed from step to step. Another state has one buffer, into which
+the next one is computed as soon as nobody reads the old one.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ made of (`rules`)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tensorgrad.compile.builder import Builder
@@ -63,7 +63,8 @@ class _Lowering:
                 args[0].name = node.name
             return args[0]
         made = len(builder.eqns)
-        out = RULES.get(node.op, call)(builder, node, *args, **node.params)
+        rule: Callable[..., Any] = RULES.get(node.op, call)
+        out = rule(builder, node, *args, **node.params)
         value = node._value
         if out.shape != value.shape or out.dtype != value.dtype:
             out = builder.cast(builder.reshape(out, value.shape), value.dtype)

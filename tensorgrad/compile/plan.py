@@ -84,10 +84,11 @@ def last_uses(eqns: list[Any], at_end: Iterable[Any]) -> dict[int, float]:
 class Block:
     """What is known of a stretch of equations while it is written.
 
-    targets: where results must go, as a text and the storage behind it. parts: results that are parts of a
-    concatenation, with it and their place in it. starts: what is nothing but the start of a loop's state.
-    reshaped: for what is computed for nothing but to be reshaped, the result of that. kept: what loops and the
-    end of the block read.
+    targets: where results must go, as a text and the storage behind it.
+    parts: results that are parts of a concatenation, with it and their place in it.
+    starts: what is nothing but the start of a loop's state.
+    reshaped: for what is computed for nothing but to be reshaped, the result of that.
+    kept: what loops and the end of the block read.
     """
 
     def __init__(self, eqns: list[Any], at_end: list[Any]) -> None:

@@ -77,9 +77,9 @@ def _same(name: str) -> Callable[..., Any]:
 
 
 for _name in _SAME_NAME:
-    RULES[getattr(ops, _name).op] = _same(_name)
-RULES[ops.abs.op] = _same("absolute")
-RULES[elementwise._where.op] = _same("where")
+    rule(getattr(ops, _name))(_same(_name))
+rule(ops.abs)(_same("absolute"))
+rule(elementwise._where)(_same("where"))
 
 
 def call(b: Builder, node: Any, *args: Any, **params: Any) -> Any:

@@ -171,8 +171,9 @@ class Guard:
                 values += [p._value for p in known.parameters]
                 continue
             structure, signs = known
+            leaves: list[Any]
             if a.__class__ is np.ndarray and structure.build is None:
-                leaves = (a,)
+                leaves = [a]
             else:
                 leaves, now = tree.flatten(a)
                 if not tree.same_structure(structure, now):
@@ -233,7 +234,11 @@ def leaf_names(fn: Any, structure: Any) -> list[str]:
 
 
 class FreeSizes(NamedTuple):
-    """symbols: lengths of each in both traces; pattern: which axes they are; where: (input, axis) that tells."""
+    """The free lengths of a call's arrays.
+
+    symbols: the lengths of each in both traces. pattern, axes: which axes they are. where: the input and axis
+    that tell each.
+    """
 
     symbols: dict[str, tuple[int, int]]
     pattern: Any

@@ -30,7 +30,7 @@ def from_user() -> bool:
     return not sys._getframe(2).f_code.co_filename.startswith(_PACKAGE)
 
 
-class SizeUnknown(Exception):
+class SizeUnknown(Exception):  # noqa: N818 - no error: it asks for a program for these lengths alone
     """A length or number that depends on the free sizes in a way that cannot be written down."""
 
 

@@ -126,66 +126,84 @@ def _read_vjp(g: Any, ans: Any, loop: Any, number: int) -> Any:
 
 def _loop_vjp(g: Any, ans: Any, *operands: Any, loop: Staged) -> tuple[Any, ...]:
     """The cotangents of stacks, initial states and captured values, by a loop that runs the other way."""
-    tracer = loop.tracer
-    back = Staged(tracer, loop.length, not loop.reverse)
-    start = len(tracer.nodes)
-    after = {id(a): k for k, (*_, a) in enumerate(loop.carries)}
-    seeds: list[tuple[Any, Any]] = []
-    first: dict[int, Any] = {}
-    for number, part in g.parts.items():
-        kind, node = loop.results[number]
-        if kind == "final":
-            first[node] = part
-        elif kind == "sum":
-            seeds.append((node, part))
-        else:
-            leaf = tracer.leaf(part._value.shape[1:], part._value.dtype, _d(node), part.requires_grad)
-            back.xs.append((part, leaf))
-            seeds.append((node, leaf))
-    carried = [k for k, (_, before, _) in enumerate(loop.carries) if before.requires_grad]
-    arriving = {}
-    for k in carried:
-        _, before, end = loop.carries[k]
-        leaf = tracer.leaf(before._value.shape, before._value.dtype, f"{_d(end)}_next", True)
-        arriving[k] = leaf
-        if isinstance(end, Node) and end.requires_grad:
-            seeds.append((end, leaf))
-    wanted = [before for _, before, _ in loop.carries if before.requires_grad]
-    wanted += [x for outer, x in loop.xs if x.requires_grad]
-    wanted += [x for x in loop.captured if x.requires_grad]
-    found = backpropagate(seeds, wanted, create_graph=True, cut=True) if seeds else {}
-    del after
-    for k in carried:
-        init, before, _ = loop.carries[k]
-        shape, dtype = before._value.shape, before._value.dtype
-        begin = first[k] if k in first else np.zeros(shape, dtype)
-        g_before = found.get(before.index)
-        if g_before is None:
-            g_before = np.zeros(shape, dtype)
-        back.carries.append(
-            (begin, arriving[k], g_before if isinstance(g_before, Node) else Tensor(g_before))
-        )
-    # What the backward needs of the forward's timestep comes in as a stack.
-    made = tracer.nodes[start:]
-    needed: dict[int, Any] = {}
-    for node in made:
-        for x in node.operands:
-            if id(x) in loop.inside:
-                needed[id(x)] = x
-    extra = [found[x.index] for x in wanted if x.index in found]
-    for x in [*extra, *(end for *_, end in back.carries)]:
-        if id(x) in loop.inside:
-            needed[id(x)] = x
-    back.xs += [(loop.stack(x), x) for x in needed.values()]
-    back.close(made, extra)
-    shares: list[Any] = []
-    for outer, x in loop.xs:
-        shares.append(back.stack(found[x.index]) if x.index in found and x.requires_grad else None)
-    for k, (init, before, _) in enumerate(loop.carries):
-        shares.append(back.final(carried.index(k)) if k in carried else None)
-    for x in loop.captured:
-        shares.append(back.sum(found[x.index]) if x.requires_grad and x.index in found else None)
-    return tuple(shares)
+    return _Backward(loop).run(g.parts)
+
+
+class _Backward:
+    """The making of the loop that runs back through another."""
+
+    def __init__(self, loop: Staged) -> None:
+        self.loop = loop
+        self.tracer = loop.tracer
+        self.back = Staged(loop.tracer, loop.length, not loop.reverse)
+        self.seeds: list[tuple[Any, Any]] = []
+        # The cotangents of the states after the last step, by the number of the carry.
+        self.last: dict[int, Any] = {}
+        # Those handed from step to step.
+        self.arriving: dict[int, Traced] = {}
+
+    def run(self, parts: dict[int, Any]) -> tuple[Any, ...]:
+        loop, start = self.loop, len(self.tracer.nodes)
+        self.seed_results(parts)
+        self.seed_states()
+        wanted: list[Any] = [before for _, before, _ in loop.carries if before.requires_grad]
+        wanted += [x for outer, x in loop.xs if x.requires_grad]
+        wanted += [x for x in loop.captured if x.requires_grad]
+        found = backpropagate(self.seeds, wanted, create_graph=True, cut=True) if self.seeds else {}
+        for k, leaf in self.arriving.items():
+            zeros = np.zeros(leaf._value.shape, leaf._value.dtype)
+            before = found.get(loop.carries[k][1].index)
+            first = self.last.get(k)
+            self.back.carries.append(
+                (zeros if first is None else first, leaf, Tensor(zeros) if before is None else before)
+            )
+        shares = [found[x.index] for x in wanted if x.index in found]
+        self.bring_in(self.tracer.nodes[start:], [*shares, *(end for *_, end in self.back.carries)])
+        self.back.close(self.tracer.nodes[start:], shares)
+        return self.shares(found)
+
+    def seed_results(self, parts: dict[int, Any]) -> None:
+        """The cotangents of what was read from the loop: one timestep of each, or all at once."""
+        for number, part in parts.items():
+            kind, what = self.loop.results[number]
+            if kind == "final":
+                self.last[what] = part
+            elif kind == "sum":
+                self.seeds.append((what, part))
+            else:
+                value = part._value
+                leaf = self.tracer.leaf(value.shape[1:], value.dtype, _d(what), part.requires_grad)
+                self.back.xs.append((part, leaf))
+                self.seeds.append((what, leaf))
+
+    def seed_states(self) -> None:
+        """The cotangents that arrive from the step after."""
+        for k, (_, before, after) in enumerate(self.loop.carries):
+            if before.requires_grad:
+                value = before._value
+                leaf = self.tracer.leaf(value.shape, value.dtype, f"{_d(after)}_next", True)
+                self.arriving[k] = leaf
+                if isinstance(after, Node) and after.requires_grad:
+                    self.seeds.append((after, leaf))
+
+    def bring_in(self, made: list[Traced], ends: list[Any]) -> None:
+        """What the backward needs of the forward's timestep comes in as a stack."""
+        needed = {id(x): x for node in made for x in node.operands if id(x) in self.loop.inside}
+        needed |= {id(x): x for x in ends if id(x) in self.loop.inside}
+        self.back.xs += [(self.loop.stack(x), x) for x in needed.values()]
+
+    def shares(self, found: dict[int, Any]) -> tuple[Any, ...]:
+        """The cotangent of every operand of the loop, None where there is none."""
+        loop, back = self.loop, self.back
+        numbers = {k: number for number, k in enumerate(self.arriving)}
+        stacks = [back.stack(found[x.index]) if _is_found(x, found) else None for _, x in loop.xs]
+        starts = [back.final(numbers[k]) if k in numbers else None for k in range(len(loop.carries))]
+        sums = [back.sum(found[x.index]) if _is_found(x, found) else None for x in loop.captured]
+        return (*stacks, *starts, *sums)
+
+
+def _is_found(x: Any, found: dict[int, Any]) -> bool:
+    return bool(x.requires_grad) and x.index in found
 
 
 def _d(node: Any) -> str:
@@ -211,8 +229,8 @@ def stage(tracer: Tracer, cell: Any, xs: Any, state: Any, alive: Any, reverse: b
     if state is None:
         if not hasattr(cell, "initial_state"):
             raise GraphError(
-                "tg.compile: this cell makes its first state itself, so its first step is not like the others; "
-                "give nn.unroll a state, or the cell a method initial_state(x)"
+                "tg.compile: this cell makes its first state itself, so its first step is not like the "
+                "others; give nn.unroll a state, or the cell a method initial_state(x)"
             )
         state = cell.initial_state(xs[0])
     inits, structure = tree.flatten(state)
@@ -242,8 +260,8 @@ def stage(tracer: Tracer, cell: Any, xs: Any, state: Any, alive: Any, reverse: b
     afters, form = tree.flatten(after)
     if not tree.same_structure(structure, form):
         raise ShapeError(
-            f"unroll: the state goes into the cell as {tree.paths(before)} and comes out as {tree.paths(after)}; "
-            "a compiled loop needs the same form at every step"
+            f"unroll: the state goes into the cell as {tree.paths(before)} and comes out as "
+            f"{tree.paths(after)}; a compiled loop needs the same form at every step"
         )
     for init, b, a in zip(inits, befores, afters, strict=True):
         loop.carries.append((init, b, _fitting(a, b)))
@@ -271,14 +289,15 @@ def _fitting(after: Any, before: Traced) -> Any:
     after = after if isinstance(after, Node) else Tensor(np.array(after))
     if after._value.shape != before._value.shape or after._value.dtype != before._value.dtype:
         raise ShapeError(
-            f"unroll: a part of the state goes into the cell as {before._value.shape} {before._value.dtype} and "
-            f"comes out as {after._value.shape} {after._value.dtype}; a compiled loop needs one shape and dtype "
-            "at every step. Give a first state of the shape and dtype that the cell returns"
+            f"unroll: a part of the state goes into the cell as {before._value.shape} "
+            f"{before._value.dtype} and comes out as {after._value.shape} {after._value.dtype}; a compiled "
+            "loop needs one shape and dtype at every step. Give a first state of the shape and dtype that "
+            "the cell returns"
         )
     return after
 
 
-class _Steps:
+class _Steps(Sequence[dict[str, Any]]):
     """The labelled tensors of every timestep, read from the loop when they are asked for."""
 
     def __init__(self, loop: Staged, labels: dict[str, Any], output: Any) -> None:
@@ -288,7 +307,7 @@ class _Steps:
     def __len__(self) -> int:
         return self.loop.length
 
-    def __getitem__(self, t: Any) -> dict[str, Any]:
+    def __getitem__(self, t: Any) -> Any:
         return {name: _stacked(self.loop, x)[t] for name, x in self.labels.items()}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

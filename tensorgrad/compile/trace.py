@@ -49,7 +49,7 @@ class Traced(Tensor):
     numpy = _unknown("numpy()")
     item = _unknown("item()")
     tolist = _unknown("tolist()")
-    data = property(_unknown("data"))  # type: ignore[assignment]
+    data = property(_unknown("data"))
     __array__ = _unknown("an array")
     __bool__ = _unknown("a decision (if, while, and, or)")
     __float__ = _unknown("float()")
@@ -64,7 +64,7 @@ class Traced(Tensor):
         return super().__array_function__(func, types, args, kwargs)
 
     @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+    def shape(self) -> tuple[int, ...]:
         """The lengths of the axes; those that are free are examples."""
         tracer = context().tracer
         free = tracer.free if tracer is not None else ()
@@ -85,14 +85,14 @@ class Traced(Tensor):
     def __repr__(self) -> str:
         return f"Traced(shape={self.shape}, dtype={self.dtype})"
 
-    __format__ = object.__format__
+    __format__ = _unknown("text")
 
 
 Traced.result_class = Traced
 
 
 class TracedArray(Traced):
-    """What is an ndarray in eager mode: an array among the arguments, a gradient, and what is made of them."""
+    """What is an ndarray in eager mode: an array among the arguments, a gradient, what is made of them."""
 
     __slots__ = ()
 
@@ -132,7 +132,7 @@ class Tracer:
         node: Any = cls.computed(value, op, operands, args, live, params, context().scope)
         node.requires_grad = bool(live)
         self.nodes.append(node)
-        return node  # type: ignore[no-any-return]
+        return node
 
     def apply_op(self, op: Op, operands: tuple[Any, ...], params: dict[str, Any]) -> Traced:
         """Run an operation on the stand-ins and write it down."""

@@ -34,7 +34,7 @@ class Unrolled:
         self,
         outputs: list[Any],
         state: Any,
-        steps: list[dict[str, Any]],
+        steps: Sequence[dict[str, Any]],
         states: Sequence[Any] = (),
         reverse: bool = False,
         alive: np.ndarray | None = None,
@@ -243,7 +243,8 @@ def alive_steps(lengths: Any, xs: Any) -> np.ndarray:
     if lengths.dtype.kind not in "iu" or lengths.shape != (B,):
         raise ShapeError(f"lengths must be {B} integers, one for each sequence, not {lengths!r}")
     if traced:
-        alive: np.ndarray = tracer.timesteps(xs)[:, None] < tracer.in_range(lengths - 1, T, "length less 1") + 1
+        last: np.ndarray = tracer.in_range(lengths - 1, T, "length less 1")
+        alive: np.ndarray = tracer.timesteps(xs)[:, None] <= last
         return alive
     wrong = np.flatnonzero((lengths < 1) | (lengths > T))
     if wrong.size:
@@ -255,11 +256,11 @@ def alive_steps(lengths: Any, xs: Any) -> np.ndarray:
 
 
 def _masked(
-    alive: np.ndarray, output: Any, after: Any, before: Any, labels: dict[str, Any]
+    alive: Any, output: Any, after: Any, before: Any, labels: dict[str, Any]
 ) -> tuple[Any, Any]:
     """Zero outputs and unchanged state for the sequences that have ended."""
 
-    def along(x: Any) -> np.ndarray:
+    def along(x: Any) -> Any:
         return alive.reshape(alive.shape + (1,) * (x.ndim - 1))
 
     def keep(new: Any, old: Any) -> Any:

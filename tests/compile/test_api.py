@@ -1,4 +1,4 @@
-"""What users do with a compiled function: call it, look at it, save it; and what they are told when it can't be."""
+"""What users do with a compiled function: call it, look at it, save it; and what they are told otherwise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import tensorgrad as tg
 from tensorgrad import functional as F
 from tensorgrad import nn
 from tensorgrad.errors import GraphError, ShapeError, UserError
-from tests.compile.common import Tagger, assert_same, batch, check, loss_of, tagger
+
+from .common import Tagger, assert_same, batch, check, loss_of, tagger
 
 
 def here() -> str:
@@ -273,6 +274,22 @@ def test_backward_and_random_numbers_are_refused() -> None:
         tg.compile(lambda x: F.dropout(x, 0.5, seed=0))(X)
 
 
+def test_nothing_changes_in_place() -> None:
+    model = tagger("rnn")
+    before = model.state_dict()
+    optimiser = tg.optim.SGD(model.parameters(), lr=0.1)
+
+    def assign(model: Tagger, x: Any) -> None:
+        model.core.weight_hh.data = x
+
+    with pytest.raises(GraphError, match="new values"):
+        tg.compile(assign)(model, np.ones((4, 4)))
+    with pytest.raises(GraphError, match="step outside"):
+        tg.compile(lambda model: optimiser.step())(model)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
 def test_ids_out_of_range_are_found_at_every_call() -> None:
     model = tagger("rnn")
     xs, ys, lengths = batch(4, 2)
@@ -304,7 +321,7 @@ def test_a_failed_call_leaves_the_function_usable() -> None:
 
 def test_states_that_a_loop_cannot_carry() -> None:
     xs = batch(4, 2)[0]
-    with pytest.raises(GraphError, match="give nn.unroll a state"):
+    with pytest.raises(GraphError, match=r"give nn\.unroll a state"):
         tg.compile(lambda xs: nn.unroll(lambda x, h: (x, x), xs).outputs)(xs)
     with pytest.raises(ShapeError, match="one shape and dtype"):
         tg.compile(lambda xs: nn.unroll(lambda x, h: (x, x), xs, np.zeros((2, 9))).outputs)(xs)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import tensorgrad as tg
 from tensorgrad import functional as F
 from tensorgrad import nn, tree
-from tests.compile.common import Tagger, assert_same, batch, check, loss_of, tagger
+
+from .common import Tagger, assert_same, batch, check, loss_of, tagger
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

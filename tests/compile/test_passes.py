@@ -14,7 +14,8 @@ from tensorgrad.compile.ir import Loop, Program, verify
 from tensorgrad.compile.passes import PASSES
 from tensorgrad.compile.sizes import Size, SizeUnknown, Symbols
 from tensorgrad.errors import GraphError
-from tests.compile.common import assert_same, batch, loss_of, tagger
+
+from .common import assert_same, batch, loss_of, tagger
 
 
 def compiled_program(cell: str = "lstm") -> Program:
@@ -56,7 +57,14 @@ def stack_of_another_shape(program: Program) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [lose_an_equation, lose_an_equation_of_a_body, define_twice, reorder, swap_states, stack_of_another_shape],
+    [
+        lose_an_equation,
+        lose_an_equation_of_a_body,
+        define_twice,
+        reorder,
+        swap_states,
+        stack_of_another_shape,
+    ],
 )
 def test_planted_errors_are_found(damage: Callable[[Program], None]) -> None:
     program = compiled_program()
@@ -126,7 +134,8 @@ def test_a_naive_cell_of_the_users_becomes_the_same_program() -> None:
 # --- sizes -------------------------------------------------------------------------------------------------
 def test_lengths_are_solved_for() -> None:
     symbols = Symbols({"T": (7, 11), "B": (13, 19)})
-    for a, b, text in ((7, 11, "T"), (91, 209, "T * B"), (14, 22, "2 * T"), (6, 10, "T - 1"), (49, 121, "T * T")):
+    forms = ((7, 11, "T"), (91, 209, "T * B"), (14, 22, "2 * T"), (6, 10, "T - 1"), (49, 121, "T * T"))
+    for a, b, text in forms:
         assert str(symbols.solve(a, b)) == text
     assert symbols.solve(5, 5) == 5
     assert symbols.solve_number(1 / 91, 1 / 209) == "1 / (T * B)"
@@ -138,6 +147,6 @@ def test_lengths_are_solved_for() -> None:
 def test_a_size_is_no_number_by_chance() -> None:
     T = Size(7, "T")
     assert T != 7
-    assert T == Size(7, "T")
+    assert Size(7, "T") == T
     assert str(T * Size(13, "B")) == "T * B"
     assert str((T + 1) * 2) == "(T + 1) * 2"

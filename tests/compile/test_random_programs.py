@@ -11,7 +11,8 @@ import pytest
 import tensorgrad as tg
 from tensorgrad import functional as F
 from tensorgrad import nn
-from tests.compile.common import assert_same
+
+from .common import assert_same
 
 # Of (B, H) and (B, H), H at least 3, to (B, H).
 STEPS: list[Callable[[Any, Any], Any]] = [

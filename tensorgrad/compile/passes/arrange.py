@@ -1,5 +1,5 @@
-"""How operands lie in memory: weights turned once before a loop, neighbouring gates done together, views of what
-a loop keeps taken outside of it."""
+"""How operands lie in memory: weights turned once before a loop, neighbouring gates done together, views of
+what a loop keeps taken outside of it."""
 
 from __future__ import annotations
 

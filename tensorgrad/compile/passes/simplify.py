@@ -1,4 +1,4 @@
-"""Small equivalences: constants, values that are the same everywhere, shapes undone, sums of sums, products."""
+"""Small equivalences: constants, values that are the same everywhere, shapes undone, sums, products."""
 
 from __future__ import annotations
 
@@ -98,9 +98,9 @@ class _Simplify(Rewriter):
         none = 1 if eqn.op in ("multiply", "divide") else 0
         for k, x in ((1, 0), (0, 1)) if eqn.op in ("multiply", "add") else ((1, 0),):
             c, other = eqn.args[k], eqn.args[x]
-            if isinstance(c, Const) and c.ndim == 0 and not c.text and c.value == none:
-                if other.shape == eqn.out.shape and other.dtype == eqn.out.dtype:
-                    return other
+            does_nothing = isinstance(c, Const) and c.ndim == 0 and not c.text and c.value == none
+            if does_nothing and other.shape == eqn.out.shape and other.dtype == eqn.out.dtype:
+                return other
         return None
 
     # --- shapes ----------------------------------------------------------------------------------------

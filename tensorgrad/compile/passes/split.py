@@ -1,4 +1,4 @@
-"""Out of the loop: what a timestep does not need from the state runs before or after it, for all of them at once.
+"""Out of the loop: what needs nothing of the state runs before it or after it, for all timesteps at once.
 
 An equation of the body that depends on nothing the state changes runs before the loop; one that the next
 state does not depend on runs after it. Either way it runs once, on stacks with time as their first axis
@@ -184,7 +184,7 @@ BATCHED: dict[str, Batch] = {}
 
 
 def batched(*names: str) -> Callable[[Batch], Batch]:
-    """Decorator: how these equations are done on stacks. args: stacks where `many`; gives None if it can't be."""
+    """Decorator: how these equations are done on stacks. args: stacks where `many`; None if it can't be."""
 
     def decorate(fn: Batch) -> Batch:
         for name in names:
