@@ -34,7 +34,12 @@ def sigmoid(x, out):
     "finite_max": '''
 def finite_max(x, axis):
     """The maximum along an axis, kept with length 1; 0 where it is not finite."""
-    top = x.max(axis=axis, keepdims=True, initial=-np.inf)
+    if x.size and axis == x.ndim - 1:
+        # Along rows argmax is several times faster than max.
+        rows = x.reshape(-1, x.shape[-1])
+        top = rows[np.arange(len(rows)), rows.argmax(axis=1)].reshape(*x.shape[:-1], 1)
+    else:
+        top = x.max(axis=axis, keepdims=True, initial=-np.inf)
     top[~np.isfinite(top)] = 0
     return top
 ''',
@@ -186,6 +191,8 @@ EXPRESSIONS: dict[str, Callable[[Names, dict[str, Any], Any], str]] = {
     "full": lambda n, p, e: (
         f"np.zeros({shape_text(p['shape'])}, {_dtype(e.out.dtype)})"
         if p["value"] == 0
+        else f"np.ones({shape_text(p['shape'])}, {_dtype(e.out.dtype)})"
+        if p["value"] == 1
         else f"np.full({shape_text(p['shape'])}, {p['value']!r}, {_dtype(e.out.dtype)})"
     ),
 }

@@ -29,6 +29,7 @@ class Var:
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return len(self.shape)
 
     def __repr__(self) -> str:
@@ -44,9 +45,9 @@ class Const:
         self.value = np.asarray(value)
         self.text = text
 
-    shape = property(lambda self: self.value.shape)
-    dtype = property(lambda self: self.value.dtype)
-    ndim = property(lambda self: self.value.ndim)
+    shape = property(lambda self: self.value.shape, doc="The lengths of the axes.")
+    dtype = property(lambda self: self.value.dtype, doc="The NumPy dtype.")
+    ndim = property(lambda self: self.value.ndim, doc="The number of axes.")
 
     def key(self) -> Any:
         """What makes two constants one."""

@@ -130,6 +130,7 @@ class Call:
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Those of the arrays."""
         return tuple(v.shape for v in self.values)
 
     def held(self) -> list[Any]:
@@ -246,6 +247,7 @@ class FreeSizes(NamedTuple):
     axes: list[tuple[Any, ...]]
 
     def shapes(self, k: int) -> list[tuple[int, ...]]:
+        """The shapes of the arrays in the first trace (0) or the second (1)."""
         return [tuple(self.symbols[n][k] if isinstance(n, str) else n for n in axes) for axes in self.axes]
 
 

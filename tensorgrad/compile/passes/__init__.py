@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tensorgrad.compile.ir import Program, verify
-from tensorgrad.compile.passes.arrange import neighbouring_gates, transposes_once, views_outside
+from tensorgrad.compile.passes.arrange import (
+    neighbouring_gates,
+    sums_as_products,
+    transposes_once,
+    views_outside,
+)
 from tensorgrad.compile.passes.clean import common_subexpressions, dead_code
 from tensorgrad.compile.passes.regroup import regroup_factors
 from tensorgrad.compile.passes.simplify import simplify
@@ -28,6 +33,8 @@ PASSES: list[tuple[str, Callable[[Program], None]]] = [
     ("dead code", dead_code),
     ("views outside", views_outside),
     ("transposes once", transposes_once),
+    ("sums as products", sums_as_products),
+    ("common subexpressions", common_subexpressions),
     ("dead code", dead_code),
 ]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from tensorgrad.compile.builder import Builder
 from tensorgrad.compile.ir import Eqn, Loop, Out, Program, Var
 from tensorgrad.compile.sizes import Size
 
-__all__ = ["neighbouring_gates", "transposes_once", "views_outside"]
+__all__ = ["neighbouring_gates", "sums_as_products", "transposes_once", "views_outside"]
 
 _GATES = ("sigmoid", "tanh", "exp", "negative", "square", "sqrt", "add", "subtract", "multiply")
 
@@ -35,6 +36,41 @@ def transposes_once(program: Program) -> None:
                     inner.args[k] = copies[id(a)]
         eqns.append(eqn)
     program.eqns = eqns
+
+
+# --- sums --------------------------------------------------------------------------------------------------
+def sums_as_products(program: Program) -> None:
+    """A sum down or along the rows of a matrix is a product with ones: several times faster than a sum."""
+    eqns: list[Any] = []
+    builder = Builder(eqns)
+    for eqn in program.eqns:
+        builder.section = eqn.section
+        x = eqn.args[0] if eqn.op == "sum" else None
+        if x is None or x.ndim < 2 or x.dtype.kind != "f" or not eqn.out.ndim:
+            eqns.append(eqn)
+            continue
+        rows: Any = 1
+        for n in x.shape[:-1]:
+            rows = rows * n
+        matrix, axes = (rows, x.shape[-1]), eqn.params["axes"]
+        if axes == tuple(range(x.ndim - 1)) and not eqn.params["keepdims"]:
+            product = builder.dot(_ones(builder, (rows,), x.dtype), builder.reshape(x, matrix))
+        elif axes == (x.ndim - 1,):
+            ones = _ones(builder, (x.shape[-1],), x.dtype)
+            product = builder.dot(builder.reshape(x, matrix), ones)
+        else:
+            eqns.append(eqn)
+            continue
+        if product.shape == eqn.out.shape:
+            eqns[-1].out = eqn.out
+        else:
+            product.name = eqn.out.name
+            eqns.append(Eqn("reshape", [product], {"shape": eqn.out.shape}, eqn.out, eqn.section))
+    program.eqns = eqns
+
+
+def _ones(b: Builder, shape: tuple[Any, ...], dtype: Any) -> Var:
+    return b.emit("full", [], shape, dtype, "ones", shape=shape, value=1.0)
 
 
 # --- gates -------------------------------------------------------------------------------------------------

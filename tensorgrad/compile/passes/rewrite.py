@@ -22,6 +22,7 @@ class Rewriter:
         self.kept: list[Any] = []
 
     def run(self, program: Program) -> None:
+        """Rebuild a program."""
         program.eqns = self.block(program.eqns)
         program.outputs = [self.now(x) for x in program.outputs]
 
@@ -37,6 +38,7 @@ class Rewriter:
         self.new[id(old)] = new
 
     def block(self, eqns: list[Any]) -> list[Any]:
+        """Rebuild a stretch of equations."""
         out: list[Any] = []
         builder = Builder(out)
         for eqn in eqns:
@@ -58,6 +60,7 @@ class Rewriter:
         return out
 
     def loop(self, loop: Loop, out: list[Any]) -> None:
+        """Rebuild a loop, and add it to `out`."""
         loop.xs = [(self.now(x), inner) for x, inner in loop.xs]
         for c in loop.carries:
             c.init = self.now(c.init)
