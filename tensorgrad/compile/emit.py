@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorgrad.compile.expressions import INFIX, expression, shape_text, subscript
+from tensorgrad.compile.expressions import INFIX, expression, reshaped, subscript
 from tensorgrad.compile.ir import Const, Eqn, Loop, Program, Var
 from tensorgrad.compile.loops import LoopWriter
 from tensorgrad.compile.page import Page, Script, inherit_names
@@ -150,7 +150,10 @@ class _Writer(Script):
             target, place = block.targets[id(out)]
             self.line(f"{target}[...] = {text}")
             self.put(out, target, place)
-        elif eqn.op != "check_range" and block.uses.get(id(out)) == 1 and id(out) not in block.kept:
+        elif eqn.op == "check_range":
+            self.line(text)
+            self.put(out, self[source], storage)
+        elif block.uses.get(id(out)) == 1 and id(out) not in block.kept:
             # Named only where it is used more than once, or within a loop.
             self.put(out, text, storage)
         else:
@@ -161,8 +164,6 @@ class _Writer(Script):
     def view_name(self, eqn: Eqn) -> str | None:
         """A name for another view of a named variable: W_T, xs_rows."""
         base = self.texts.get(id(eqn.args[0]), "").split("[")[0]
-        if eqn.op == "check_range":
-            return base
         suffix = {"transpose": "T", "reshape": "rows" if eqn.out.ndim == 2 else "steps"}.get(eqn.op)
         return f"{base}_{suffix}" if suffix and base.isidentifier() else None
 
@@ -171,6 +172,13 @@ class _Writer(Script):
         """Write an equation whose result goes into an array that is there already."""
         text, storage = self.target(eqn, block)
         args = [self[a] for a in eqn.args]
+        if text in args and eqn.op != "where" and self.deserves_a_name(eqn, text):
+            # The same array, which from here on holds something else that has a name.
+            name = self.fresh(eqn.out.name)
+            self.line(f"{name} = {_returned(eqn.op, args, text)}")
+            self.put(eqn.out, name, storage)
+            storage.last = max(storage.last, block.last[id(eqn.out)])
+            return
         self.put(eqn.out, text, storage)
         storage.last = max(storage.last, block.last[id(eqn.out)])
         if eqn.op == "concatenate":
@@ -196,6 +204,13 @@ class _Writer(Script):
         else:
             self.line(_mapped(eqn.op, args, text))
 
+    def deserves_a_name(self, eqn: Eqn, text: str) -> bool:
+        """Whether a result that is written over an operand is known by another name, outside of loops."""
+        name = eqn.out.name
+        return (
+            self.indent == "    " and bool(name) and text.isidentifier() and text.rstrip("0123456789") != name
+        )
+
     def target(self, eqn: Eqn, block: Block) -> tuple[str, Storage]:
         """Where a result goes."""
         out = eqn.out
@@ -215,7 +230,7 @@ class _Writer(Script):
             # The product of all rows, in the shape in which it is used.
             name, storage = self.buffer(shaped, block)
             self.shaped[id(shaped)] = name
-            return f"{name}.reshape{shape_text(out.shape)}", storage
+            return reshaped(name, shaped.ndim, out.shape), storage
         return self.buffer(out, block)
 
     def may_take(self, eqn: Eqn, k: int, a: Any, block: Block) -> bool:
@@ -246,6 +261,13 @@ class _Writer(Script):
         return name, storage
 
 
+def _returned(op: str, args: list[str], text: str) -> str:
+    """An operation over one of its operands, as an expression."""
+    if op == "minus_one_hot":
+        return f"minus_one_hot({text}, {args[1]})"
+    return f"{'sigmoid' if op == 'sigmoid' else f'np.{op}'}({', '.join(args)}, out={text})"
+
+
 def _fits_out(eqn: Eqn) -> bool:
     """Whether NumPy can write this equation's result into an array that is there."""
     # A choice by numbers instead of booleans is np.where's alone.
@@ -259,4 +281,4 @@ def _mapped(op: str, args: list[str], text: str) -> str:
             return f"{text} {INFIX[op]}= {args[1]}"
         if len(args) > 1 and args[1] == text and op in ("add", "multiply"):
             return f"{text} {INFIX[op]}= {args[0]}"
-    return f"{'sigmoid' if op == 'sigmoid' else f'np.{op}'}({', '.join(args)}, out={text})"
+    return _returned(op, args, text)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["HELPERS", "INFIX", "expression", "shape_text", "subscript"]
+__all__ = ["HELPERS", "INFIX", "expression", "reshaped", "shape_text", "subscript"]
 
 INFIX = {
     "add": "+",
@@ -111,7 +111,9 @@ def shape_text(shape: tuple[Any, ...]) -> str:
 
 def reshaped(x: str, ndim: int, shape: tuple[Any, ...]) -> str:
     """x in another shape, as it is written; a number has no methods to rely on."""
-    return f"{x}.reshape{shape_text(shape)}" if ndim and shape else f"np.reshape({x}, {shape_text(shape)})"
+    if not (ndim and shape):
+        return f"np.reshape({x}, {shape_text(shape)})"
+    return f"{x}.reshape({', '.join(map(str, shape))})"
 
 
 def subscript(template: tuple[Any, ...], arrays: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from keyword import iskeyword
 from typing import Any
 
@@ -40,6 +41,16 @@ def inherit_names(eqns: list[Any]) -> None:
                 if isinstance(a, Var) and a.name is None and uses[id(a)] == 1 and a.ndim == eqn.out.ndim:
                     a.name = eqn.out.name
                     break
+
+
+def _unpacked(names: list[str], value: str) -> list[str]:
+    """Names for the elements of a list, in lines that can be read."""
+    if len(names) == 1:
+        return [f"    [{names[0]}] = {value}"]
+    lines = textwrap.wrap(", ".join(names), 92)
+    if len(lines) == 1:
+        return [f"    {lines[0]} = {value}"]
+    return ["    (", *(f"        {line}" for line in lines[:-1]), f"        {lines[-1]},", f"    ) = {value}"]
 
 
 class Script:
@@ -108,9 +119,9 @@ class Script:
         head = [f"def {self.name}({', '.join([*inputs, 'buffers=None'])}):", *self._size_lines(inputs)]
         buffers = self.room.buffers
         if buffers:
-            head.append(f"    room = buffers or make_buffers({symbols})")
-            names = [" = ".join(b.names) for b in buffers]
-            head += [f"    {name} = room[{k}]" for k, name in enumerate(names)]
+            head += _unpacked([b.names[0] for b in buffers], f"buffers or make_buffers({symbols})")
+            shared = [" = ".join([*b.names[1:], b.names[0]]) for b in buffers if len(b.names) > 1]
+            head += [f"    {line}" for line in shared]
         body = "\n".join([*head, *self.lines])
         helpers = "".join(HELPERS[h] for h in HELPERS if re.search(rf"\b{h}\(", body))
         parts = ["import numpy as np\n", self._constants(), helpers]

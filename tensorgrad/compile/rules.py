@@ -13,7 +13,7 @@ import numpy as np
 from tensorgrad import functional as F
 from tensorgrad import ops
 from tensorgrad.compile.builder import Builder, reduced
-from tensorgrad.compile.ir import Const
+from tensorgrad.compile.ir import Const, Var
 from tensorgrad.compile.trace import CHECK, TIMESTEPS
 from tensorgrad.ops import elementwise, index, linalg, reduce, shape
 
@@ -263,6 +263,8 @@ def _pick(b: Builder, x: Any, labels: Any) -> Any:
 
 @rule(F._nll)
 def _nll(b: Builder, node: Any, logits: Any, labels: Any) -> Any:
+    if isinstance(logits, Var) and logits.name is None:
+        logits.name = "y"
     z, _, total = _exponentials(b, logits, logits.ndim - 1)
     log_sum = b.map("log", b.reshape(total, labels.shape), name="nll")
     return b.map("subtract", log_sum, _pick(b, z, labels), name="nll")
@@ -273,7 +275,7 @@ def _nll_slope(b: Builder, node: Any, g: Any, logits: Any, labels: Any) -> Any:
     _, e, total = _exponentials(b, logits, logits.ndim - 1)
     p = b.map("divide", e, total)
     p.name = p.name or "p"
-    less = b.emit("minus_one_hot", [p, labels], p.shape, p.dtype)
+    less = b.emit("minus_one_hot", [p, labels], p.shape, p.dtype, f"d{getattr(logits, 'name', None) or 'y'}")
     return b.map("multiply", less, b.reshape(g, (*g.shape, 1)))
 
 
