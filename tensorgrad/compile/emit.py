@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorgrad.compile.expressions import INFIX, expression, reshaped, subscript
+from tensorgrad.compile.expressions import INFIX, dtype_text, expression, reshaped, subscript
 from tensorgrad.compile.ir import Const, Eqn, Loop, Program, Var
 from tensorgrad.compile.loops import LoopWriter
 from tensorgrad.compile.page import Page, Script, inherit_names
@@ -90,7 +90,8 @@ class _Writer(Script):
         fn = self.fresh(op.name)
         self.given[fn] = op.forward
         args = [
-            self[a] if isinstance(a, Var) else f"np.asarray({self[a]}, np.{a.dtype.name})" for a in eqn.args
+            self[a] if isinstance(a, Var) else f"np.asarray({self[a]}, {dtype_text(a.dtype)})"
+            for a in eqn.args
         ]
         for key, value in params.items():
             args.append(f"{key}={self.parameter(key, value)}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["HELPERS", "INFIX", "expression", "reshaped", "shape_text", "subscript"]
+__all__ = ["HELPERS", "INFIX", "dtype_text", "expression", "reshaped", "shape_text", "subscript"]
 
 INFIX = {
     "add": "+",
@@ -159,7 +159,8 @@ def _dot(n: Names, p: dict[str, Any], e: Any) -> str:
     return f"{n[0]} @ {n[1]}"
 
 
-def _dtype(dtype: Any) -> str:
+def dtype_text(dtype: Any) -> str:
+    """A dtype as it is written."""
     return f"np.{np.dtype(dtype).name}" if np.dtype(dtype) != bool else "bool"
 
 
@@ -167,7 +168,7 @@ EXPRESSIONS: dict[str, Callable[[Names, dict[str, Any], Any], str]] = {
     "copy": lambda n, p, e: f"{n[0]}.copy()",
     "where": lambda n, p, e: f"np.where({n[0]}, {n[1]}, {n[2]})",
     "sigmoid": lambda n, p, e: f"sigmoid({n[0]}, np.empty_like({n[0]}))",
-    "cast": lambda n, p, e: f"{n[0]}.astype({_dtype(p['dtype'])})",
+    "cast": lambda n, p, e: f"{n[0]}.astype({dtype_text(p['dtype'])})",
     "reshape": lambda n, p, e: reshaped(n[0], e.args[0].ndim, p["shape"]),
     "transpose": lambda n, p, e: f"{n[0]}.T" if p["axes"] == (1, 0) else f"{n[0]}.transpose{p['axes']}",
     "broadcast": lambda n, p, e: f"np.broadcast_to({n[0]}, {shape_text(p['shape'])})",
@@ -185,17 +186,17 @@ EXPRESSIONS: dict[str, Callable[[Names, dict[str, Any], Any], str]] = {
     "dot": _dot,
     "pick": lambda n, p, e: f"pick({n[0]}, {n[1]})",
     "minus_one_hot": lambda n, p, e: f"minus_one_hot({n[0]}.copy(), {n[1]})",
-    "one_hot": lambda n, p, e: f"one_hot({n[0]}, {p['V']}, {_dtype(p['dtype'])})",
+    "one_hot": lambda n, p, e: f"one_hot({n[0]}, {p['V']}, {dtype_text(p['dtype'])})",
     "check_range": lambda n, p, e: (
         f"check_range({n[0]}, {p['n']}, {p['what']!r}{''.join(f', {c}' for c in n[1:])})"
     ),
     "arange": lambda n, p, e: f"np.arange({p['n']})",
     "full": lambda n, p, e: (
-        f"np.zeros({shape_text(p['shape'])}, {_dtype(e.out.dtype)})"
+        f"np.zeros({shape_text(p['shape'])}, {dtype_text(e.out.dtype)})"
         if p["value"] == 0
-        else f"np.ones({shape_text(p['shape'])}, {_dtype(e.out.dtype)})"
+        else f"np.ones({shape_text(p['shape'])}, {dtype_text(e.out.dtype)})"
         if p["value"] == 1
-        else f"np.full({shape_text(p['shape'])}, {p['value']!r}, {_dtype(e.out.dtype)})"
+        else f"np.full({shape_text(p['shape'])}, {p['value']!r}, {dtype_text(e.out.dtype)})"
     ),
 }
 

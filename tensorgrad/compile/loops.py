@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorgrad.compile.expressions import shape_text
+from tensorgrad.compile.expressions import dtype_text, shape_text
 from tensorgrad.compile.ir import Carry, Const, Eqn, Loop, Out
 from tensorgrad.compile.plan import WITH_OUT, Block, Storage
 from tensorgrad.compile.rules import ELEMENTWISE
@@ -107,7 +107,7 @@ class LoopWriter:
         if id(o.outer) in w.fixed or o.kind == "sum":
             make = "np.empty" if o.kind == "stack" else "np.zeros"
             w.put(o.outer, w[o.outer], Storage("fresh", last=self.outer.last[id(o.outer)]))
-            w.line(f"{w[o.outer]} = {make}({shape_text(o.outer.shape)}, np.{o.outer.dtype.name})")
+            w.line(f"{w[o.outer]} = {make}({shape_text(o.outer.shape)}, {dtype_text(o.outer.dtype)})")
         else:
             w.put(o.outer, *w.buffer(o.outer, self.outer))
 

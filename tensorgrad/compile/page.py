@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorgrad.compile.expressions import HELPERS, shape_text
+from tensorgrad.compile.expressions import HELPERS, dtype_text, shape_text
 from tensorgrad.compile.ir import Const, Loop, Var
 from tensorgrad.compile.plan import Room, Storage
 from tensorgrad.compile.rules import ELEMENTWISE
@@ -142,7 +142,9 @@ class Script:
         for name, value in list(self.given.items()):
             if isinstance(value, np.ndarray) and value.size <= 1000:
                 numbers = re.sub(r"\b(inf|nan)\b", r"np.\1", repr(value.tolist()))
-                lines.append(f"{name} = np.array({numbers}, np.{value.dtype.name}).reshape({value.shape})")
+                lines.append(
+                    f"{name} = np.array({numbers}, {dtype_text(value.dtype)}).reshape({value.shape})"
+                )
                 del self.given[name]
         return "\n".join(lines)
 
@@ -154,5 +156,5 @@ class Script:
         ]
         for b in self.room.buffers:
             shape = shape_text(b.shape)
-            lines.append(f"        np.empty({shape}, np.{b.dtype.name}),  # {', '.join(b.names)}")
+            lines.append(f"        np.empty({shape}, {dtype_text(b.dtype)}),  # {', '.join(b.names)}")
         return "\n".join([*lines, "    ]"])
