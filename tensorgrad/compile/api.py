@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Sequence
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,9 @@ from tensorgrad.graph import Node
 from tensorgrad.tensor import Tensor
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
+
+
+_SHAPES_WITH_BUFFERS = 8
 
 
 class CacheInfo(NamedTuple):
@@ -82,6 +85,9 @@ class Compiled:
         if entry is None:
             entry = self._entries[key] = self._compile(call)
             self._kept += call.held()
+            # Buffers wait for the shapes met last; those of others are made again when they are needed.
+            for older in list(self._entries.values())[:-_SHAPES_WITH_BUFFERS]:
+                older.idle.clear()
         else:
             self._hits += 1
         self._last = entry.executable
@@ -202,19 +208,13 @@ def _as_it_is(x: Any) -> Any:
     return x
 
 
-def _as_tensor(x: Any) -> Tensor:
-    return Tensor(np.asarray(x))
-
-
-def _as_scalar(x: Any) -> Any:
-    return np.asarray(x)[()]
-
-
 def _handed_over(r: Any) -> Callable[[Any], Any]:
-    """What makes of a result what eager mode gives."""
+    """What makes of a result what eager mode gives: a Tensor, an array, or a NumPy scalar."""
+    # NumPy 1 widens single-precision scalars that meet Python numbers.
+    array = partial(np.asarray, dtype=r.dtype)
     if not isinstance(r, TracedArray):
-        return _as_tensor
-    return np.asarray if r.ndim or r.op is AS_ARRAY else _as_scalar
+        return lambda x: Tensor(array(x))
+    return array if r.ndim or r.op is AS_ARRAY else lambda x: array(x)[()]
 
 
 class _Executable:

@@ -185,6 +185,15 @@ def test_tensors_that_require_gradients_among_the_arguments() -> None:
     check(lambda w: tg.grad((w * w).sum(), [w])[0], w)
 
 
+def test_many_shapes_do_not_keep_buffers_for_all() -> None:
+    model = tagger("rnn")
+    step = tg.compile(tg.value_and_grad(loss_of))
+    for T in range(2, 22):
+        step(model, *batch(T, 2)[:2])
+    assert sum(bool(entry.idle) for entry in step._entries.values()) <= 9
+    assert_same(step(model, *batch(3, 2)[:2]), tg.value_and_grad(loss_of)(model, *batch(3, 2)[:2]))
+
+
 def test_threads_do_not_share_buffers() -> None:
     model = tagger("lstm", H=32)
     step, eager = tg.compile(tg.value_and_grad(loss_of)), tg.value_and_grad(loss_of)
