@@ -255,9 +255,7 @@ def alive_steps(lengths: Any, xs: Any) -> np.ndarray:
     return np.arange(T)[:, None] < lengths
 
 
-def _masked(
-    alive: Any, output: Any, after: Any, before: Any, labels: dict[str, Any]
-) -> tuple[Any, Any]:
+def _masked(alive: Any, output: Any, after: Any, before: Any, labels: dict[str, Any]) -> tuple[Any, Any]:
     """Zero outputs and unchanged state for the sequences that have ended."""
 
     def along(x: Any) -> Any:

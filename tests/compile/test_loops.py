@@ -81,6 +81,16 @@ def test_layers(kind: Any, options: dict[str, Any]) -> None:
     check(tg.value_and_grad(loss), model, xs, ys, lengths)
 
 
+def test_labels_of_layers_are_read_by_timestep() -> None:
+    model = Tagger(nn.LSTM(3, 4, num_layers=2, seed=2), 4, 5)
+
+    def loss(model: Tagger, xs: Any) -> Any:
+        roll = model.core.unroll(xs)
+        return (roll.outputs**2).sum() + (roll.steps[1]["l0.c"] * roll.steps[-1]["l1.o"]).sum()
+
+    check(tg.value_and_grad(loss), model, batch(5, 2)[0])
+
+
 def test_a_cell_of_your_own_with_a_tree_for_a_state() -> None:
     rng = np.random.default_rng(0)
     params = {"W": rng.standard_normal((4, 3)), "U": rng.standard_normal((4, 4)), "b": rng.standard_normal(4)}
