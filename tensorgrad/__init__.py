@@ -5,6 +5,7 @@ Names follow NumPy for operations, PyTorch for `nn` and `optim`, JAX for transfo
 
 from tensorgrad import bptt, functional, nn, ops, optim, tree, viz
 from tensorgrad.check.gradcheck import gradcheck
+from tensorgrad.compile import Compiled, compile
 from tensorgrad.errors import (
     AnomalyError,
     CheckpointError,
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AnomalyError",
     "CheckpointError",
+    "Compiled",
     "DtypeError",
     "GradientError",
     "GraphError",
@@ -50,6 +52,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "checkpoint",
+    "compile",
     "cross_entropy",
     "custom_vjp",
     "defop",

@@ -87,6 +87,8 @@ class _Walk:
                     continue
             args, operands, params, vjps = node.args, node.operands, node.params, op.vjps
             if create_graph:
+                if g.name is None and node.name:
+                    g.name = f"d{node.name}"
                 ans: Any = node
                 values = _recorded_args(node)
             else:

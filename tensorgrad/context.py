@@ -27,9 +27,10 @@ class Context:
     draws: the log of random draws of a checkpointed function, if one runs.
     trace: what is called with every operation run on Tensors, recorded or not: its result, the operation, the
         operands, their arrays and the parameters.
+    tracer: what records the operations of a function that is being compiled, if one is.
     """
 
-    __slots__ = ("anomaly", "draws", "labels", "nested", "recording", "scope", "trace")
+    __slots__ = ("anomaly", "draws", "labels", "nested", "recording", "scope", "trace", "tracer")
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class Context:
         nested: bool = False,
         draws: Any = None,
         trace: Callable[..., None] | None = None,
+        tracer: Any = None,
     ) -> None:
         self.recording = recording
         self.scope = scope
@@ -48,11 +50,19 @@ class Context:
         self.nested = nested
         self.draws = draws
         self.trace = trace
+        self.tracer = tracer
 
     def changed(self, changes: dict[str, Any]) -> Context:
         """A copy in which some fields differ."""
         new = Context(
-            self.recording, self.scope, self.anomaly, self.labels, self.nested, self.draws, self.trace
+            self.recording,
+            self.scope,
+            self.anomaly,
+            self.labels,
+            self.nested,
+            self.draws,
+            self.trace,
+            self.tracer,
         )
         for name, value in changes.items():
             setattr(new, name, value)

@@ -14,6 +14,7 @@ from tensorgrad.errors import DtypeError, ShapeError
 from tensorgrad.graph import Operand
 from tensorgrad.op import primitive
 from tensorgrad.ops import (
+    broadcast_to,
     clip,
     exp,
     expand_dims,
@@ -138,15 +139,29 @@ def one_hot(ids: Any, V: int, dtype: Any = np.float64) -> np.ndarray:
     array([[0., 1., 0.],
            [1., 0., 0.]])
     """
-    ids = _labels("one_hot", ids, V)
+    out: np.ndarray = _one_hot(_labels("one_hot", ids, V), V=V, dtype=np.dtype(dtype))
+    return out
+
+
+@primitive(differentiable=False)
+def _one_hot(ids: Any, *, V: int, dtype: Any) -> Any:
     return (ids[..., None] == np.arange(V)).astype(dtype)
+
+
+def _is_traced(*values: Any) -> bool:
+    """Whether any of these is a value that is known only when a compiled program runs."""
+    return context().tracer is not None and any(isinstance(x, Operand) for x in values)
 
 
 def _labels(op: str, labels: Any, V: int, mask: Any = None) -> np.ndarray:
     """Integer labels, all within 0..V-1 where the mask counts them."""
-    labels = np.asarray(labels)
+    if not _is_traced(labels):
+        labels = np.asarray(labels)
     if labels.dtype.kind not in "iu":
         raise DtypeError(f"{op}: labels must be integers, not {labels.dtype}; use .astype(int)")
+    if _is_traced(labels, mask):
+        checked: np.ndarray = context().tracer.in_range(labels, V, f"{op}: label", mask)
+        return checked
     wrong = (labels < 0) | (labels >= V)
     if mask is not None:
         wrong &= mask != 0
@@ -197,9 +212,10 @@ def _nll(logits: Any, labels: Any) -> Any:
 
 def _full(op: str, mask: Any, shape: tuple[int, ...], what: str = "losses") -> np.ndarray:
     """A mask broadcast to the shape of what it masks. Raises ShapeError when it does not fit."""
-    mask = np.asarray(mask)
+    traced = _is_traced(mask)
+    mask = mask if traced else np.asarray(mask)
     try:
-        return np.broadcast_to(mask, shape)
+        return broadcast_to(mask, shape) if traced else np.broadcast_to(mask, shape)
     except ValueError:
         raise ShapeError(f"{op}: a mask of shape {mask.shape} does not fit {what} {tuple(shape)}") from None
 
@@ -223,6 +239,8 @@ def _reduced(op: str, losses: Any, mask: Any, reduction: str) -> Any:
     if reduction == "sum":
         return total
     count = weights.sum()
+    if _is_traced(count):
+        return total / count
     if count == 0:
         raise ValueError(f"{op}: the mask leaves nothing to take the mean of")
     return total / float(count)
@@ -242,7 +260,8 @@ def cross_entropy(
     >>> round(float(cross_entropy(np.zeros((2, 4)), [0, 3])), 4)
     1.3863
     """
-    targets = np.asarray(targets)
+    if not _is_traced(targets):
+        targets = np.asarray(targets)
     axis = normalise_axis("cross_entropy", axis, ndim(logits))
     if axis != ndim(logits) - 1:
         logits = _classes_last(logits, axis)
@@ -255,7 +274,7 @@ def cross_entropy(
         mask = _full("cross_entropy", mask, targets.shape)
     labels = _labels(f"cross_entropy{_where()}", targets, logits.shape[-1], mask)
     if mask is not None:
-        labels = np.where(mask != 0, labels, 0)
+        labels = where(mask != 0, labels, 0)
     return _reduced("cross_entropy", _nll(logits, labels), mask, reduction)
 
 

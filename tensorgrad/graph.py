@@ -106,6 +106,9 @@ class Node(Operand):
         args = []
         live = []
         now = context()
+        if now.tracer is not None:
+            traced: Node = now.tracer.apply_op(op, operands, params)
+            return traced
         try:
             for argnum, operand in enumerate(operands):
                 if isinstance(operand, Node):

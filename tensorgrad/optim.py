@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
+from tensorgrad.context import context
 from tensorgrad.errors import GraphError, ShapeError
 from tensorgrad.tensor import Tensor
 
@@ -72,7 +73,15 @@ class Optimiser:
         raise TypeError(f"{type(self).__name__} does not say how to update: give it an update method")
 
     def step(self) -> None:
-        """Update every parameter from its `grad`."""
+        """Update every parameter from its `grad`.
+
+        Raises GraphError within a function that is being compiled, which changes nothing in place.
+        """
+        if context().tracer is not None:
+            raise GraphError(
+                f"{type(self).__name__}: a compiled function cannot update parameters in place; return the "
+                "gradients, and step outside"
+            )
         for k, p in enumerate(self.parameters):
             if p.grad is not None:
                 self.counts[k] += 1

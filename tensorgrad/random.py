@@ -74,5 +74,10 @@ class DrawLog:
 
 def draw(rng: np.random.Generator, make: Callable[[np.random.Generator], Any]) -> Any:
     """`make(rng)`, repeatable when it happens inside a checkpointed function that is recomputed."""
+    if context().tracer is not None:
+        raise GraphError(
+            "random numbers drawn while a function is compiled would be the same at every call; put the "
+            "model into evaluation mode, or draw the mask outside and give it as an argument"
+        )
     log = context().draws
     return make(rng if log is None else log.generator(rng))

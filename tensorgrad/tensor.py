@@ -115,6 +115,11 @@ class Tensor(Node):
             raise GraphError(
                 f"data of the {self.describe()} is computed; only leaves can be given new values"
             )
+        if context().tracer is not None:
+            raise GraphError(
+                f"a compiled function cannot give the {self.describe()} new values: return them, and assign "
+                "them outside"
+            )
         array = np.array(value._value if isinstance(value, Node) else value, dtype=self.dtype)
         if array.shape != self.shape:
             raise ShapeError(f"data of the {self.describe()} cannot become an array of shape {array.shape}")
@@ -166,6 +171,11 @@ class Tensor(Node):
         grad: the cotangent to start from; by default 1, which only a Tensor of one element has.
         Raises GraphError when nothing requires a gradient, ShapeError for a wrong cotangent.
         """
+        if context().tracer is not None:
+            raise GraphError(
+                "backward() deposits gradients in x.grad, which a compiled function cannot do; return them: "
+                "tg.compile(tg.value_and_grad(loss_fn))"
+            )
         backpropagate([(self, seed_of(self, grad))])
 
     def retain_grad(self) -> Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from functools import update_wrapper
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,7 @@ def grad(
             raise GraphError(f"grad: input {number} ({what}) does not require a gradient")
     if create_graph is None:
         create_graph = context().nested
+    tracer = context().tracer
     if create_graph and isinstance(grad_output, Node):
         if grad_output._value.shape != output._value.shape:
             raise ShapeError(
@@ -69,8 +71,16 @@ def grad(
         seed: Any = grad_output
     else:
         seed = seed_of(output, grad_output)
-        if create_graph:
+        if create_graph or tracer is not None:
             seed = Tensor(seed)
+    if tracer is not None:
+        # The rules themselves write down the backward program.
+        with configure(scope="backward"):
+            found = backpropagate([(output, seed)], inputs, create_graph=True)
+        results = [_result(found.get(x.index), x, create_graph=True) for x in inputs]
+        if create_graph:
+            return results
+        return [tracer.as_array(g, x.name) for g, x in zip(results, inputs, strict=True)]
     found = backpropagate([(output, seed)], inputs, create_graph)
     return [_result(found.get(x.index), x, create_graph) for x in inputs]
 
@@ -82,12 +92,24 @@ def _result(g: Any, x: Tensor, create_graph: bool) -> Any:
     return np.array(g) if g is not None else np.zeros(x._value.shape, x._value.dtype)
 
 
+def _no_gradient(x: Tensor, create_graph: bool) -> Any:
+    """The zeros for an input that the result does not depend on."""
+    tracer = context().tracer
+    if tracer is not None and not create_graph:
+        return tracer.as_array(_result(None, x, create_graph=True), x.name)
+    return _result(None, x, create_graph)
+
+
 def _as_input(leaf: Any) -> Tensor:
     """A leaf of a differentiated argument as a Tensor that requires a gradient.
 
     A Tensor that requires one already is passed under another name, so that only what depends on it through
     the argument counts, not what the function takes from outside. The parameters of a Module are themselves.
     """
+    tracer = context().tracer
+    if tracer is not None and isinstance(leaf, Tensor):
+        parameter = type(leaf) is not Tensor and leaf.is_leaf and leaf.requires_grad
+        return leaf if parameter else tracer.as_input(leaf)
     if isinstance(leaf, Tensor):
         if not leaf.requires_grad:
             return Tensor(leaf._value, True, leaf.name)
@@ -136,13 +158,14 @@ def value_and_grad(fn: Callable[..., Any], has_aux: bool = False) -> Callable[..
         grads = (
             grad(loss, inputs, create_graph=nested)
             if loss.requires_grad
-            else [_result(None, x, nested) for x in inputs]
+            else [_no_gradient(x, nested) for x in inputs]
         )
         names = structure.keys if hasattr(params, "named_parameters") else None
         if names is None:
             return out, tree.unflatten(structure, grads)
         return out, dict(zip(names, grads, strict=True))
 
+    update_wrapper(differentiated, fn)
     return differentiated
 
 
@@ -275,7 +298,8 @@ def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     218.393
     """
     now = context()
-    if not now.recording:
+    # A compiled program decides by itself what it stores.
+    if not now.recording or now.tracer is not None:
         return fn(*args, **kwargs)
     log = DrawLog(outer=now.draws)
     with configure(recording=False, draws=log):

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from tensorgrad import functional as F
+from tensorgrad.context import context
 from tensorgrad.errors import DtypeError, ShapeError
 from tensorgrad.nn import init
 from tensorgrad.nn.module import Module, Parameter
 from tensorgrad.ops import take
 from tensorgrad.random import Seed, as_generator
+from tensorgrad.tensor import Tensor
 
 __all__ = ["Dropout", "Embedding", "LayerNorm", "Linear", "positive"]
 
@@ -73,10 +75,15 @@ class Embedding(Module):
         self.weight = Parameter(init.normal((num_embeddings, embedding_dim), 1.0, seed, dtype))
 
     def forward(self, ids: Any) -> Any:
+        V = self.weight.shape[0]
+        tracer = context().tracer
+        if tracer is not None and isinstance(ids, Tensor):
+            if ids.dtype.kind not in "iu":
+                raise DtypeError(f"Embedding: ids must be integers, not {ids.dtype}")
+            return take(self.weight, tracer.in_range(ids, V, "Embedding: id"), axis=0)
         values = np.asarray(ids)
         if values.dtype.kind not in "iu":
             raise DtypeError(f"Embedding: ids must be integers, not {values.dtype}")
-        V = self.weight.shape[0]
         if values.size and not (values.min() >= 0 and values.max() < V):
             wrong = values[(values < 0) | (values >= V)].flat[0]
             raise ShapeError(f"Embedding: id {wrong} is out of range for {V} rows (0..{V - 1})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from tensorgrad import functional as F
 from tensorgrad import tree
+from tensorgrad.context import context
 from tensorgrad.errors import GraphError, ShapeError
 from tensorgrad.nn.cells import GRUCell, LSTMCell, RNNCell
 from tensorgrad.nn.layers import positive
@@ -39,16 +40,32 @@ class UnrolledLayers(Unrolled):
 
     def __init__(self, outputs: Any, state: Any, layers: dict[str, Unrolled]) -> None:
         runs = list(layers.values())
+        steps: Sequence[dict[str, Any]]
         if len(layers) == 1:
             steps = runs[0].steps
         else:
-            steps = [
-                {f"{name}.{key}": x for name, run in layers.items() for key, x in run.steps[t].items()}
-                for t in range(len(runs[0]))
-            ]
+            # While a function is compiled T is not known, and a step is made when it is asked for.
+            each = _LayerSteps(layers)
+            steps = each if context().tracer is not None else list(each)
         super().__init__([], state, steps)
         self._stacked = outputs
         self.layers = layers
+
+
+class _LayerSteps(Sequence[dict[str, Any]]):
+    """For each timestep the tensors that the cells of all layers labelled."""
+
+    def __init__(self, layers: dict[str, Unrolled]) -> None:
+        self.layers = layers
+
+    def __len__(self) -> int:
+        return len(next(iter(self.layers.values())))
+
+    def __getitem__(self, t: Any) -> Any:
+        return {f"{name}.{key}": x for name, run in self.layers.items() for key, x in run.steps[t].items()}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[t] for t in range(len(self)))
 
 
 class Recurrent(Module):

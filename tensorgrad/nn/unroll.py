@@ -34,7 +34,7 @@ class Unrolled:
         self,
         outputs: list[Any],
         state: Any,
-        steps: list[dict[str, Any]],
+        steps: Sequence[dict[str, Any]],
         states: Sequence[Any] = (),
         reverse: bool = False,
         alive: np.ndarray | None = None,
@@ -117,11 +117,15 @@ def unroll_alive(
         # What has not begun yet, going backwards, waits at the start.
         if state is None and hasattr(cell, "initial_state"):
             state = cell.initial_state(xs[0])
-        if state is None and reverse and not alive.all():
+        if state is None and reverse and context().tracer is None and not alive.all():
             raise ShapeError(
                 "unroll: backwards, a shorter sequence waits at the initial state, which this cell does not "
                 "tell; give a state"
             )
+    tracer = context().tracer
+    if tracer is not None:
+        traced: Unrolled = tracer.unroll(cell, xs, state, alive, reverse)
+        return traced
     run = _Run(cell, alive)
     outputs: list[Any] = [None] * T
     steps: list[dict[str, Any]] = [{} for _ in range(T)]
@@ -232,10 +236,16 @@ def alive_steps(lengths: Any, xs: Any) -> np.ndarray:
     array([[ True,  True],
            [False,  True]])
     """
-    lengths = np.asarray(lengths)
+    tracer = context().tracer
+    traced = tracer is not None and isinstance(lengths, Tensor)
+    lengths = lengths if traced else np.asarray(lengths)
     T, B = xs.shape[:2] if xs.ndim > 1 else (len(xs), 0)
     if lengths.dtype.kind not in "iu" or lengths.shape != (B,):
         raise ShapeError(f"lengths must be {B} integers, one for each sequence, not {lengths!r}")
+    if traced:
+        last: np.ndarray = tracer.in_range(lengths - 1, T, "length less 1")
+        alive: np.ndarray = tracer.timesteps(xs)[:, None] <= last
+        return alive
     wrong = np.flatnonzero((lengths < 1) | (lengths > T))
     if wrong.size:
         raise ShapeError(
@@ -245,12 +255,10 @@ def alive_steps(lengths: Any, xs: Any) -> np.ndarray:
     return np.arange(T)[:, None] < lengths
 
 
-def _masked(
-    alive: np.ndarray, output: Any, after: Any, before: Any, labels: dict[str, Any]
-) -> tuple[Any, Any]:
+def _masked(alive: Any, output: Any, after: Any, before: Any, labels: dict[str, Any]) -> tuple[Any, Any]:
     """Zero outputs and unchanged state for the sequences that have ended."""
 
-    def along(x: Any) -> np.ndarray:
+    def along(x: Any) -> Any:
         return alive.reshape(alive.shape + (1,) * (x.ndim - 1))
 
     def keep(new: Any, old: Any) -> Any:

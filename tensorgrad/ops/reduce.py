@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorgrad.context import context
 from tensorgrad.op import primitive, public
 from tensorgrad.ops.elementwise import abs, astype, equal, exp, greater, logical_or, not_equal, where
 from tensorgrad.ops.shape import (
@@ -165,7 +166,8 @@ def min(x: Any, axis: Axes | None = None, keepdims: bool = False) -> Any:
 
 def _prod_vjp(g: Any, ans: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     """The product of all other elements, which ans / x gives only where no element is 0."""
-    if not x.size or bool(greater(min(abs(x)), 0)):
+    # A compiled program cannot choose by the values: it takes the way that is right at zeros too.
+    if not x.size or (context().tracer is None and bool(greater(min(abs(x)), 0))):
         return _spread(g * ans, x, axes) / x
     rest = tuple(axis for axis in range(x.ndim) if axis not in axes)
     n = _count(x, axes)

@@ -225,6 +225,7 @@ def test_no_state_at_all_and_a_state_handed_through() -> None:
 WITHOUT_COUNTERPART = {
     "argument",
     "nll_slope",
+    "one_hot",
     "one_hot_like",
     "scatter",
     "checkpoint",

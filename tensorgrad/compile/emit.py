@@ -1,0 +1,285 @@
+"""A program as a page of NumPy: one function for its buffers, one for the work.
+
+Equations are written in their order. Each result goes where `plan` finds room: into the stack or the state
+that it is a part of, over an operand that nobody needs any more, or into a buffer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tensorgrad.compile.expressions import INFIX, dtype_text, expression, reshaped, subscript
+from tensorgrad.compile.ir import Const, Eqn, Loop, Program, Var
+from tensorgrad.compile.loops import LoopWriter
+from tensorgrad.compile.page import Page, Script, inherit_names
+from tensorgrad.compile.plan import VIEWS, WITH_OUT, Block, Storage, side_by_side
+
+__all__ = ["emit"]
+
+
+def emit(program: Program, name: str, sizes: dict[str, tuple[int, int]]) -> Page:
+    """The page for a program. sizes: for each symbol the input and axis that tell it."""
+    return _Writer(program, name, sizes).page()
+
+
+class _Writer(Script):
+    def __init__(self, program: Program, name: str, sizes: dict[str, tuple[int, int]]) -> None:
+        super().__init__(name, sizes)
+        self.program = program
+        self.fixed = {id(v) for v in program.outputs}
+        self.backward = False
+        # Views that got the buffer itself, of which their operand is the view.
+        self.shaped: dict[int, str] = {}
+
+    def page(self) -> Page:
+        inputs = [self[v] for v in self.program.inputs]
+        for v, name in zip(self.program.inputs, inputs, strict=True):
+            self.outside(v, name)
+        inherit_names(self.program.eqns)
+        self.block(Block(self.program.eqns, self.program.outputs))
+        seen: set[int] = set()
+        outputs = [self.result(v, seen) for v in self.program.outputs]
+        self.line(f"return {', '.join(outputs)}{',' if len(outputs) == 1 else ''}")
+        return self.finished(inputs)
+
+    def result(self, v: Any, seen: set[int]) -> str:
+        """A result as it is returned: an array that is nobody else's."""
+        storage = self.storage.get(id(v))
+        if isinstance(v, Const):
+            return self[v] if v.ndim == 0 else f"{self[v]}.copy()"
+        if storage is not None and storage.kind == "fresh" and id(storage) not in seen:
+            seen.add(id(storage))
+            return self[v]
+        return f"np.array({self[v]})"
+
+    # --- equations ---------------------------------------------------------------------------------------
+    def block(self, block: Block) -> None:
+        """Write a stretch of equations."""
+        for position, eqn in enumerate(block.eqns):
+            block.now = position
+            if self.indent == "    ":
+                self.comment(eqn, block)
+            if isinstance(eqn, Loop):
+                LoopWriter(self, eqn, block).write()
+            elif eqn.op == "call":
+                self.call(eqn)
+            elif eqn.op in VIEWS:
+                self.view(eqn, block)
+            elif eqn.op in WITH_OUT and eqn.out.ndim and id(eqn.out) not in self.fixed and _fits_out(eqn):
+                self.into(eqn, block)
+            elif eqn.op != "full" or id(eqn.out) not in block.starts:
+                self.expression(eqn, block)
+
+    def comment(self, eqn: Any, block: Block) -> None:
+        """A heading where the backward begins, and where each loop begins and ends."""
+        if eqn.section == "backward" and not self.backward:
+            self.backward = True
+            self.lines += ["", "    # ---- backward ----"]
+        before = block.eqns[block.now - 1] if block.now else None
+        if isinstance(eqn, Loop):
+            self.lines += ["", "    # the recurrence, timestep by timestep"]
+        elif isinstance(before, Loop):
+            self.lines += ["", "    # all timesteps at once"]
+
+    def call(self, eqn: Eqn) -> None:
+        """An operation as it is."""
+        params = dict(eqn.params)
+        op = params.pop("op")
+        fn = self.fresh(op.name)
+        self.given[fn] = op.forward
+        args = [
+            self[a] if isinstance(a, Var) else f"np.asarray({self[a]}, {dtype_text(a.dtype)})"
+            for a in eqn.args
+        ]
+        for key, value in params.items():
+            args.append(f"{key}={self.parameter(key, value)}")
+        self.line(f"{self[eqn.out]} = {fn}({', '.join(args)})")
+        # It may be a view of what it was given.
+        self.outside(eqn.out, self[eqn.out])
+
+    def parameter(self, key: str, value: Any) -> str:
+        """A static parameter as it is written, or a name for what has no spelling."""
+        plain = (str, int, float, bool, type(None))
+        parts = value if isinstance(value, tuple) else (value,)
+        if all(
+            isinstance(p, plain) or (isinstance(p, tuple) and all(isinstance(q, plain) for q in p))
+            for p in parts
+        ):
+            return repr(value)
+        name = self.fresh(key)
+        self.given[name] = value
+        return name
+
+    def expression(self, eqn: Eqn, block: Block) -> None:
+        """An equation whose result is an array, or number, of its own."""
+        out = eqn.out
+        text = expression(eqn, [self[a] for a in eqn.args])
+        following = block.eqns[block.now + 1].args if block.now + 1 < len(block.eqns) else ()
+        lone = block.uses.get(id(out)) == 1 and id(out) not in self.fixed
+        if (
+            not out.ndim
+            and lone
+            and any(a is out for a in following)
+            and not isinstance(block.eqns[block.now + 1], Loop)
+        ):
+            # A number on its way into one expression.
+            self.outside(out, f"({text})" if eqn.op in {*INFIX, "negative", "dot"} else text)
+        elif id(out) in block.targets:
+            target, storage = block.targets[id(out)]
+            self.line(f"{target}[...] = {text}")
+            self.put(out, target, storage)
+        else:
+            self.put(out, self[out], Storage("fresh", last=block.last[id(out)]))
+            self.line(f"{self[out]} = {text}")
+
+    def view(self, eqn: Eqn, block: Block) -> None:
+        """An equation whose result shows the elements of its operand."""
+        source, out = eqn.args[0], eqn.out
+        storage = self.storage.get(id(source)) or Storage("given", last=np.inf)
+        if id(out) in self.shaped:
+            self.put(out, self.shaped[id(out)], storage)
+            return
+        unowned = storage.kind == "fresh" and id(out) in self.fixed and eqn.op != "reshape"
+        if unowned or eqn.op == "broadcast":
+            # What is returned must be an array of its own; and one element in many places is not to be
+            # written over.
+            storage = Storage("given", last=np.inf)
+        text = expression(eqn, [self[a] for a in eqn.args])
+        if id(out) in block.targets:
+            target, place = block.targets[id(out)]
+            self.line(f"{target}[...] = {text}")
+            self.put(out, target, place)
+        elif eqn.op == "check_range":
+            self.line(text)
+            self.put(out, self[source], storage)
+        elif block.uses.get(id(out)) == 1 and id(out) not in block.kept:
+            # Named only where it is used more than once, or within a loop.
+            self.put(out, text, storage)
+        else:
+            out.name = out.name or self.view_name(eqn)
+            self.put(out, self[out], storage)
+            self.line(f"{self[out]} = {text}")
+
+    def view_name(self, eqn: Eqn) -> str | None:
+        """A name for another view of a named variable: W_T, xs_rows."""
+        base = self.texts.get(id(eqn.args[0]), "").split("[")[0]
+        suffix = {"transpose": "T", "reshape": "rows" if eqn.out.ndim == 2 else "steps"}.get(eqn.op)
+        return f"{base}_{suffix}" if suffix and base.isidentifier() else None
+
+    # --- results in arrays that are there already ----------------------------------------------------------
+    def into(self, eqn: Eqn, block: Block) -> None:
+        """Write an equation whose result goes into an array that is there already."""
+        text, storage = self.target(eqn, block)
+        args = [self[a] for a in eqn.args]
+        if text in args and eqn.op != "where" and self.deserves_a_name(eqn, text):
+            # The same array, which from here on holds something else that has a name.
+            name = self.fresh(eqn.out.name)
+            self.line(f"{name} = {_returned(eqn.op, args, text)}")
+            self.put(eqn.out, name, storage)
+            storage.last = max(storage.last, block.last[id(eqn.out)])
+            return
+        self.put(eqn.out, text, storage)
+        storage.last = max(storage.last, block.last[id(eqn.out)])
+        if eqn.op == "concatenate":
+            for (_, template), name in zip(side_by_side(eqn), args, strict=True):
+                place = f"{text}[{subscript(template, [])}]"
+                if name != place:
+                    self.line(f"{place} = {name}")
+        elif eqn.op == "where":
+            if args[2] != text:
+                self.line(f"np.copyto({text}, {args[2]})")
+            self.line(f"np.copyto({text}, {args[1]}, where={args[0]})")
+        elif eqn.op == "copy":
+            self.line(f"np.copyto({text}, {args[0]})")
+        elif eqn.op == "minus_one_hot":
+            if args[0] != text:
+                self.line(f"np.copyto({text}, {args[0]})")
+            self.line(f"minus_one_hot({text}, {args[1]})")
+        elif eqn.op == "sum":
+            self.line(f"{expression(eqn, args)[:-1]}, out={text})")
+        elif eqn.op == "dot":
+            fn = "np.dot" if eqn.out.ndim == 2 and eqn.args[0].ndim == 2 else "np.matmul"
+            self.line(f"{fn}({args[0]}, {args[1]}, out={text})")
+        else:
+            self.line(_mapped(eqn.op, args, text))
+
+    def deserves_a_name(self, eqn: Eqn, text: str) -> bool:
+        """Whether a result that is written over an operand is known by another name, outside of loops."""
+        name = eqn.out.name
+        return (
+            self.indent == "    " and bool(name) and text.isidentifier() and text.rstrip("0123456789") != name
+        )
+
+    def target(self, eqn: Eqn, block: Block) -> tuple[str, Storage]:
+        """Where a result goes."""
+        out = eqn.out
+        if id(out) in block.targets:
+            return block.targets[id(out)]
+        if id(out) in block.parts:
+            whole, template = block.parts[id(out)]
+            if id(whole.out) not in block.targets:
+                block.targets[id(whole.out)] = self.buffer(whole.out, block)
+            text, storage = block.targets[id(whole.out)]
+            return f"{text}[{subscript(template, [])}]", storage
+        for k, a in enumerate(eqn.args):
+            if self.may_take(eqn, k, a, block):
+                return self[a], self.storage[id(a)]
+        shaped = block.reshaped.get(id(out))
+        if eqn.op == "dot" and shaped is not None and id(shaped) not in {*self.fixed, *block.targets}:
+            # The product of all rows, in the shape in which it is used.
+            name, storage = self.buffer(shaped, block)
+            self.shaped[id(shaped)] = name
+            return reshaped(name, shaped.ndim, out.shape), storage
+        return self.buffer(out, block)
+
+    def may_take(self, eqn: Eqn, k: int, a: Any, block: Block) -> bool:
+        """Whether a result may be written over operand number k."""
+        storage = self.storage.get(id(a))
+        if storage is None or storage.kind != "buffer" or storage not in block.storages:
+            return False
+        if storage.last > block.now or a.shape != eqn.out.shape or a.dtype != eqn.out.dtype:
+            return False
+        # An expression may make a copy, and writing into that would be lost.
+        place = self[a]
+        if not (place.isidentifier() or place.endswith("]")) or ")" in place:
+            return False
+        if eqn.op in ("copy", "dot", "sum", "concatenate"):
+            return False
+        if eqn.op == "where":
+            return k == 2 and all(self.storage.get(id(x)) is not storage for x in eqn.args[:2])
+        if eqn.op == "minus_one_hot":
+            return k == 0
+        # Another operand that is another view of the same array would change under the operation.
+        return all(x is a or self.storage.get(id(x)) is not storage for x in eqn.args)
+
+    def buffer(self, out: Var, block: Block) -> tuple[str, Storage]:
+        """A buffer for a result, under a name of its own."""
+        storage = self.room.take(out.shape, out.dtype, block.now, block.last[id(out)], block.storages)
+        name = self.fresh(out.name)
+        storage.names.append(name)
+        return name, storage
+
+
+def _returned(op: str, args: list[str], text: str) -> str:
+    """An operation over one of its operands, as an expression."""
+    if op == "minus_one_hot":
+        return f"minus_one_hot({text}, {args[1]})"
+    return f"{'sigmoid' if op == 'sigmoid' else f'np.{op}'}({', '.join(args)}, out={text})"
+
+
+def _fits_out(eqn: Eqn) -> bool:
+    """Whether NumPy can write this equation's result into an array that is there."""
+    # A choice by numbers instead of booleans is np.where's alone.
+    return eqn.op != "where" or eqn.args[0].dtype == bool
+
+
+def _mapped(op: str, args: list[str], text: str) -> str:
+    """An element-wise operation into `text`, as short as it can be written."""
+    if not text.endswith(")"):
+        if args[0] == text and op in ("add", "subtract", "multiply", "divide"):
+            return f"{text} {INFIX[op]}= {args[1]}"
+        if len(args) > 1 and args[1] == text and op in ("add", "multiply"):
+            return f"{text} {INFIX[op]}= {args[0]}"
+    return _returned(op, args, text)

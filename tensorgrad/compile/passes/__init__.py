@@ -1,0 +1,49 @@
+"""The passes in their order, each a function that changes a program in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tensorgrad.compile.ir import Program, verify
+from tensorgrad.compile.passes.arrange import (
+    neighbouring_gates,
+    sums_as_products,
+    transposes_once,
+    views_outside,
+)
+from tensorgrad.compile.passes.clean import common_subexpressions, dead_code
+from tensorgrad.compile.passes.regroup import regroup_factors
+from tensorgrad.compile.passes.simplify import simplify
+from tensorgrad.compile.passes.split import split_loops
+
+__all__ = ["PASSES", "optimise"]
+
+PASSES: list[tuple[str, Callable[[Program], None]]] = [
+    ("dead code", dead_code),
+    ("simplify", simplify),
+    ("common subexpressions", common_subexpressions),
+    ("dead code", dead_code),
+    ("neighbouring gates", neighbouring_gates),
+    ("factors regrouped", regroup_factors),
+    ("dead code", dead_code),
+    ("out of the loop", split_loops),
+    ("simplify", simplify),
+    ("common subexpressions", common_subexpressions),
+    ("simplify", simplify),
+    ("dead code", dead_code),
+    ("views outside", views_outside),
+    ("transposes once", transposes_once),
+    ("sums as products", sums_as_products),
+    ("common subexpressions", common_subexpressions),
+    ("dead code", dead_code),
+]
+
+
+def optimise(program: Program) -> list[tuple[str, tuple[int, int]]]:
+    """Run all passes, verifying after each; the numbers of equations outside and inside loops after each."""
+    log = [("traced", program.count())]
+    for name, run in PASSES:
+        run(program)
+        verify(program, name)
+        log.append((name, program.count()))
+    return log

@@ -1,0 +1,314 @@
+"""`nn.unroll` while a function is traced: one loop, whose body is traced once; and the gradient of a loop.
+
+A body is a stretch of the tracer's notes. What in it depends on nothing of a timestep is computed outside.
+A loop is one node, so that its gradient is one rule; each of its results is a node that reads from it, and
+the cotangents of all results add up to one `_Cotangent` of the loop.
+
+The gradient of a loop is a loop that runs the other way. Its body is the backward walk of the body, with the
+rules of the operations. Where it needs what the forward computed at a timestep, the forward keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tensorgrad import tree
+from tensorgrad.backward import backpropagate
+from tensorgrad.compile.trace import Traced, Tracer
+from tensorgrad.context import change_context, configure, context
+from tensorgrad.errors import GraphError, ShapeError
+from tensorgrad.graph import Node
+from tensorgrad.nn.unroll import Unrolled, _masked, _name, _name_state
+from tensorgrad.op import Op
+from tensorgrad.ops import broadcast_to
+from tensorgrad.tensor import Tensor
+
+__all__ = ["LOOP", "READ", "Staged", "StagingTracer", "stage"]
+
+
+class Staged:
+    """A loop as traced.
+
+    xs: pairs of a stacked node and the node that stands for one timestep of it in the body.
+    carries: triples of the state before the first step, before a step, and after it.
+    results: what is read from it: ("stack", node), ("sum", node) or ("final", number of the carry).
+    inside: the ids of the nodes that belong to a timestep.
+    """
+
+    def __init__(self, tracer: Tracer, length: int, reverse: bool) -> None:
+        self.tracer = tracer
+        self.length = length
+        self.reverse = reverse
+        self.xs: list[tuple[Any, Node]] = []
+        self.carries: list[tuple[Any, Traced, Any]] = []
+        self.results: list[tuple[str, Any]] = []
+        self.read: dict[Any, Traced] = {}
+        self.inside: set[int] = set()
+        self.body: list[Traced] = []
+        self.captured: list[Node] = []
+        self.node: Any = None
+
+    def close(self, made: list[Traced], extra: Sequence[Any]) -> None:
+        """Sort what was noted since the body began into what belongs to a timestep and what does not."""
+        self.inside = {id(x) for _, x in self.xs} | {id(before) for _, before, _ in self.carries}
+        for node in made:
+            if any(id(x) in self.inside for x in node.operands):
+                self.inside.add(id(node))
+                self.body.append(node)
+        captured: dict[int, Node] = {}
+        uses = [x for node in self.body for x in node.operands] + [after for *_, after in self.carries]
+        for x in [*uses, *extra]:
+            if isinstance(x, Node) and id(x) not in self.inside:
+                captured[id(x)] = x
+        self.captured = list(captured.values())
+        operands = (*(x for x, _ in self.xs), *(init for init, *_ in self.carries), *self.captured)
+        live = tuple(k for k, x in enumerate(operands) if isinstance(x, Node) and x.requires_grad)
+        self.node = self.tracer.record(LOOP, operands, {"loop": self}, np.zeros(0), live)
+
+    def stack(self, node: Any) -> Any:
+        """A node of the body for all timesteps, (T, ...)."""
+        for outer, x in self.xs:
+            if x is node:
+                return outer
+        return self._read("stack", node, (self.length, *node._value.shape), node)
+
+    def sum(self, node: Any) -> Any:
+        """The sum of a node of the body over all timesteps."""
+        return self._read("sum", node, node._value.shape, node)
+
+    def final(self, number: int) -> Any:
+        """A part of the state after the last step."""
+        return self._read("final", number, *(lambda v: (v._value.shape, v))(self.carries[number][1]))
+
+    def _read(self, kind: str, what: Any, shape: tuple[int, ...], like: Any) -> Any:
+        key = kind, what if kind == "final" else id(what)
+        if key not in self.read:
+            live = like.requires_grad or (kind == "final" and self.carries[what][2].requires_grad)
+            out = self.tracer.record(
+                READ,
+                (self.node,),
+                {"number": len(self.results)},
+                np.zeros(shape, like._value.dtype),
+                (0,) if live and self.node.requires_grad and like._value.dtype.kind == "f" else (),
+            )
+            out.name = like.name
+            self.results.append((kind, what))
+            self.read[key] = out
+        return self.read[key]
+
+
+class _Cotangent(Traced):
+    """The cotangent of a loop: that of each of its results by number."""
+
+    __slots__ = ("parts",)
+    parts: dict[int, Any]
+
+    def __add__(self, other: Any) -> Any:
+        parts = dict(self.parts)
+        for number, g in other.parts.items():
+            parts[number] = parts[number] + g if number in parts else g
+        return _cotangent(parts)
+
+
+def _cotangent(parts: dict[int, Any]) -> _Cotangent:
+    g = object.__new__(_Cotangent)
+    g.become_leaf(np.zeros(0), False, None)
+    g.parts = parts
+    return g
+
+
+def _read_vjp(g: Any, ans: Any, loop: Any, number: int) -> Any:
+    return _cotangent({number: g})
+
+
+def _loop_vjp(g: Any, ans: Any, *operands: Any, loop: Staged) -> tuple[Any, ...]:
+    """The cotangents of stacks, initial states and captured values, by a loop that runs the other way."""
+    return _Backward(loop).run(g.parts)
+
+
+class _Backward:
+    """The making of the loop that runs back through another."""
+
+    def __init__(self, loop: Staged) -> None:
+        self.loop = loop
+        self.tracer = loop.tracer
+        self.back = Staged(loop.tracer, loop.length, not loop.reverse)
+        self.seeds: list[tuple[Any, Any]] = []
+        # The cotangents of the states after the last step, by the number of the carry.
+        self.last: dict[int, Any] = {}
+        # Those handed from step to step.
+        self.arriving: dict[int, Traced] = {}
+
+    def run(self, parts: dict[int, Any]) -> tuple[Any, ...]:
+        loop, start = self.loop, len(self.tracer.nodes)
+        self.seed_results(parts)
+        self.seed_states()
+        wanted: list[Any] = [before for _, before, _ in loop.carries if before.requires_grad]
+        wanted += [x for outer, x in loop.xs if x.requires_grad]
+        wanted += [x for x in loop.captured if x.requires_grad]
+        found = backpropagate(self.seeds, wanted, create_graph=True, cut=True) if self.seeds else {}
+        for k, leaf in self.arriving.items():
+            zeros = np.zeros(leaf._value.shape, leaf._value.dtype)
+            before = found.get(loop.carries[k][1].index)
+            first = self.last.get(k)
+            self.back.carries.append(
+                (zeros if first is None else first, leaf, Tensor(zeros) if before is None else before)
+            )
+        shares = [found[x.index] for x in wanted if x.index in found]
+        self.bring_in(self.tracer.nodes[start:], [*shares, *(end for *_, end in self.back.carries)])
+        self.back.close(self.tracer.nodes[start:], shares)
+        return self.shares(found)
+
+    def seed_results(self, parts: dict[int, Any]) -> None:
+        """The cotangents of what was read from the loop: one timestep of each, or all at once."""
+        for number, part in parts.items():
+            kind, what = self.loop.results[number]
+            if kind == "final":
+                self.last[what] = part
+            elif kind == "sum":
+                self.seeds.append((what, part))
+            else:
+                value = part._value
+                leaf = self.tracer.leaf(value.shape[1:], value.dtype, _d(what), part.requires_grad)
+                self.back.xs.append((part, leaf))
+                self.seeds.append((what, leaf))
+
+    def seed_states(self) -> None:
+        """The cotangents that arrive from the step after."""
+        for k, (_, before, after) in enumerate(self.loop.carries):
+            if before.requires_grad:
+                value = before._value
+                leaf = self.tracer.leaf(value.shape, value.dtype, f"{_d(after)}_next", True)
+                self.arriving[k] = leaf
+                if isinstance(after, Node) and after.requires_grad:
+                    self.seeds.append((after, leaf))
+
+    def bring_in(self, made: list[Traced], ends: list[Any]) -> None:
+        """What the backward needs of the forward's timestep comes in as a stack."""
+        needed = {id(x): x for node in made for x in node.operands if id(x) in self.loop.inside}
+        needed |= {id(x): x for x in ends if id(x) in self.loop.inside}
+        self.back.xs += [(self.loop.stack(x), x) for x in needed.values()]
+
+    def shares(self, found: dict[int, Any]) -> tuple[Any, ...]:
+        """The cotangent of every operand of the loop, None where there is none."""
+        loop, back = self.loop, self.back
+        numbers = {k: number for number, k in enumerate(self.arriving)}
+        stacks = [back.stack(found[x.index]) if _is_found(x, found) else None for _, x in loop.xs]
+        starts = [back.final(numbers[k]) if k in numbers else None for k in range(len(loop.carries))]
+        sums = [back.sum(found[x.index]) if _is_found(x, found) else None for x in loop.captured]
+        return (*stacks, *starts, *sums)
+
+
+def _is_found(x: Any, found: dict[int, Any]) -> bool:
+    return bool(x.requires_grad) and x.index in found
+
+
+def _d(node: Any) -> str:
+    return f"d{node.name}" if getattr(node, "name", None) else "dstate"
+
+
+LOOP = Op("loop", lambda *args, **params: np.zeros(0), _loop_vjp, joint=True)
+READ = Op("read", lambda loop, **params: None, (_read_vjp,))
+
+
+class StagingTracer(Tracer):
+    """A tracer that makes one loop of every `nn.unroll`."""
+
+    def unroll(self, cell: Any, xs: Any, state: Any, alive: Any, reverse: bool) -> Unrolled:
+        """`nn.unroll` of a cell over xs (T, ...)."""
+        return stage(self, cell, xs, state, alive, reverse)
+
+
+# --- the forward -------------------------------------------------------------------------------------------
+def stage(tracer: Tracer, cell: Any, xs: Any, state: Any, alive: Any, reverse: bool) -> Unrolled:
+    """`nn.unroll` of a cell over xs (T, ...) as one loop."""
+    T = xs._value.shape[0]
+    if state is None:
+        if not hasattr(cell, "initial_state"):
+            raise GraphError(
+                "tg.compile: this cell makes its first state itself, so its first step is not like the "
+                "others; give nn.unroll a state, or the cell a method initial_state(x)"
+            )
+        state = cell.initial_state(xs[0])
+    inits, structure = tree.flatten(state)
+    inits = [x if isinstance(x, Node) else Tensor(np.array(x)) for x in inits]
+    loop = Staged(tracer, T, reverse)
+    outer = context().scope
+    start = len(tracer.nodes)
+    labels: dict[str, Any] = {}
+    with configure():
+        change_context(scope=f"{outer}/t" if outer else "t", labels=labels)
+        x = tracer.leaf(xs._value.shape[1:], xs._value.dtype, None, xs.requires_grad)
+        loop.xs.append((xs, x))
+        _name(labels, "x", x)
+        befores = [
+            tracer.leaf(i._value.shape, i._value.dtype, i.name, i._value.dtype.kind == "f") for i in inits
+        ]
+        before = tree.unflatten(structure, list(befores))
+        pair = cell(x, before)
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise ShapeError(f"unroll: the cell must return (output, state), not {type(pair).__name__}")
+        output, after = pair
+        if alive is not None:
+            live = tracer.leaf(alive._value.shape[1:], bool, "alive")
+            loop.xs.append((alive, live))
+            output, after = _masked(live, output, after, before, labels)
+        _name_state(labels, after)
+    afters, form = tree.flatten(after)
+    if not tree.same_structure(structure, form):
+        raise ShapeError(
+            f"unroll: the state goes into the cell as {tree.paths(before)} and comes out as "
+            f"{tree.paths(after)}; a compiled loop needs the same form at every step"
+        )
+    for init, b, a in zip(inits, befores, afters, strict=True):
+        loop.carries.append((init, b, _fitting(a, b)))
+    outputs, out_form = tree.flatten(output)
+    outputs = [o if isinstance(o, Node) else Tensor(np.array(o)) for o in outputs]
+    for b, a in zip(befores, afters, strict=True):
+        b.name = b.name or (f"{a.name}_prev" if getattr(a, "name", None) else None)
+    loop.close(tracer.nodes[start:], [*outputs, *labels.values()])
+    roll = Unrolled(
+        [], None, _Steps(loop, labels, tree.unflatten(out_form, list(outputs))), (), reverse, alive
+    )
+    roll._stacked = tree.unflatten(out_form, [_stacked(loop, o) for o in outputs])
+    roll.state = tree.unflatten(structure, [loop.final(k) for k in range(len(inits))])
+    return roll
+
+
+def _stacked(loop: Staged, output: Any) -> Any:
+    if id(output) in loop.inside:
+        return loop.stack(output)
+    # The same at every step.
+    return broadcast_to(output, (loop.length, *output._value.shape))
+
+
+def _fitting(after: Any, before: Traced) -> Any:
+    after = after if isinstance(after, Node) else Tensor(np.array(after))
+    if after._value.shape != before._value.shape or after._value.dtype != before._value.dtype:
+        raise ShapeError(
+            f"unroll: a part of the state goes into the cell as {before._value.shape} "
+            f"{before._value.dtype} and comes out as {after._value.shape} {after._value.dtype}; a compiled "
+            "loop needs one shape and dtype at every step. Give a first state of the shape and dtype that "
+            "the cell returns"
+        )
+    return after
+
+
+class _Steps(Sequence[dict[str, Any]]):
+    """The labelled tensors of every timestep, read from the loop when they are asked for."""
+
+    def __init__(self, loop: Staged, labels: dict[str, Any], output: Any) -> None:
+        self.loop = loop
+        self.labels = {**labels, "output": output} if isinstance(output, Node) else labels
+
+    def __len__(self) -> int:
+        return self.loop.length
+
+    def __getitem__(self, t: Any) -> Any:
+        return {name: _stacked(self.loop, x)[t] for name, x in self.labels.items()}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[t] for t in range(len(self)))

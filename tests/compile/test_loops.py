@@ -1,0 +1,227 @@
+"""Compiled recurrences equal eager ones: all cells, masks, directions, layers, states, lengths and dtypes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tensorgrad as tg
+from tensorgrad import functional as F
+from tensorgrad import nn, tree
+
+from .common import Tagger, assert_same, batch, check, loss_of, tagger
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("cell", nn.CELLS)
+def test_every_cell(cell: str, dtype: Any) -> None:
+    xs, ys, _ = batch(6, 2, dtype=dtype)
+    compiled = check(tg.value_and_grad(loss_of), tagger(cell, dtype=dtype), xs, ys)
+    assert "for t in reversed(range(T))" in compiled.source
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("cell", nn.CELLS)
+def test_lengths_and_directions(cell: str, reverse: bool) -> None:
+    xs, ys, lengths = batch(6, 3)
+
+    def loss(model: Tagger, xs: Any, ys: Any, lengths: Any) -> Any:
+        roll = nn.unroll(model.core, xs, lengths=lengths, reverse=reverse)
+        final = sum((x * x).sum() for x in tree.leaves(roll.state))
+        return F.cross_entropy(model.out(roll.outputs), ys) + final
+
+    check(tg.value_and_grad(loss), tagger(cell), xs, ys, lengths)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    cell=st.sampled_from(list(nn.CELLS)),
+    T=st.integers(1, 7),
+    B=st.integers(1, 7),
+    D=st.integers(1, 7),
+    H=st.integers(1, 7),
+    reverse=st.booleans(),
+    masked=st.booleans(),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_drawn_sizes(
+    cell: str, T: int, B: int, D: int, H: int, reverse: bool, masked: bool, dtype: Any
+) -> None:
+    xs, ys, lengths = batch(T, B, D, 4, dtype, seed=T + 10 * B)
+    model = tagger(cell, D, H, 4, dtype)
+
+    def loss(model: Tagger, xs: Any, ys: Any, lengths: Any) -> Any:
+        roll = nn.unroll(model.core, xs, lengths=lengths if masked else None, reverse=reverse)
+        return F.cross_entropy(model.out(roll.outputs), ys), roll.state
+
+    check(tg.value_and_grad(loss, has_aux=True), model, xs, ys, lengths)
+
+
+LAYERS: dict[str, dict[str, Any]] = {
+    "one": {},
+    "stacked": {"num_layers": 2},
+    "bidirectional": {"bidirectional": True},
+    "all": {"num_layers": 2, "bidirectional": True, "learned_state": True},
+}
+
+
+@pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS)
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_layers(kind: Any, options: dict[str, Any]) -> None:
+    xs, ys, lengths = batch(5, 3)
+    model = Tagger(kind(3, 4, seed=2, **options), 4 * (1 + options.get("bidirectional", 0)), 5)
+
+    def loss(model: Tagger, xs: Any, ys: Any, lengths: Any) -> Any:
+        return F.cross_entropy(model.out(model.core(xs, lengths=lengths)[0]), ys)
+
+    check(tg.value_and_grad(loss), model, xs, ys, lengths)
+
+
+def test_labels_of_layers_are_read_by_timestep() -> None:
+    model = Tagger(nn.LSTM(3, 4, num_layers=2, seed=2), 4, 5)
+
+    def loss(model: Tagger, xs: Any) -> Any:
+        roll = model.core.unroll(xs)
+        return (roll.outputs**2).sum() + (roll.steps[1]["l0.c"] * roll.steps[-1]["l1.o"]).sum()
+
+    check(tg.value_and_grad(loss), model, batch(5, 2)[0])
+
+
+def test_a_cell_of_your_own_with_a_tree_for_a_state() -> None:
+    rng = np.random.default_rng(0)
+    params = {"W": rng.standard_normal((4, 3)), "U": rng.standard_normal((4, 4)), "b": rng.standard_normal(4)}
+
+    def loss(p: Any, xs: Any, h0: Any) -> Any:
+        def cell(x: Any, state: Any) -> Any:
+            a = tg.label(x @ p["W"].T + state["h"] @ p["U"].T + p["b"], "a")
+            h = tg.tanh(a) * tg.sigmoid(state["sum"][0])
+            return {"out": h, "twice": 2 * x}, {"h": h, "sum": (state["sum"][0] * 0.9 + h, None)}
+
+        roll = nn.unroll(cell, xs, {"h": h0, "sum": (h0, None)})
+        outputs = roll.outputs
+        return (outputs["out"] ** 2).sum() + outputs["twice"].mean() + roll.steps[2]["a"].sum()
+
+    check(tg.value_and_grad(loss), params, batch(5, 2)[0], rng.standard_normal((2, 4)))
+
+
+def test_gradients_of_inputs_and_of_the_first_state() -> None:
+    model = tagger("gru")
+    xs, ys, _ = batch(5, 2)
+
+    def loss(given: Any, ys: Any) -> Any:
+        roll = nn.unroll(model.core, given["xs"], given["h0"])
+        return F.cross_entropy(model.out(roll.outputs), ys)
+
+    check(tg.value_and_grad(loss), {"xs": xs, "h0": np.full((2, 4), 0.1)}, ys)
+
+
+def test_a_gradient_of_a_gradient_through_time() -> None:
+    def slope(w: Any, xs: Any) -> Any:
+        def loss(w: Any) -> Any:
+            roll = nn.unroll(lambda x, h: (tg.tanh(x * w + h * w),) * 2, xs, np.zeros((2, 3)))
+            return (roll.outputs**2).sum()
+
+        return (tg.value_and_grad(loss)(w)[1] ** 2).sum()
+
+    check(tg.value_and_grad(slope), np.array([0.3, -0.5, 0.7]), batch(4, 2)[0])
+
+
+def test_a_loop_within_a_loop() -> None:
+    """An inner recurrence over the features at every timestep."""
+
+    def loss(w: Any, xs: Any) -> Any:
+        def inner(x: Any, h: Any) -> Any:
+            h = tg.tanh(x * w + h)
+            return h, h
+
+        def outer(x: Any, state: Any) -> Any:
+            out = nn.unroll(inner, x.T, state).state
+            return out, out
+
+        return (nn.unroll(outer, xs, np.zeros(2)).outputs ** 2).sum()
+
+    check(tg.value_and_grad(loss), np.array(0.4), batch(4, 2)[0])
+
+
+def test_a_sequence_without_a_batch() -> None:
+    xs = batch(5, 1)[0][:, 0]
+    check(tg.value_and_grad(lambda m, xs: (nn.unroll(m.core, xs).outputs ** 2).sum()), tagger("lstm"), xs)
+
+
+def test_one_program_for_all_lengths_and_batches() -> None:
+    step, model = tg.compile(tg.value_and_grad(loss_of)), tagger("lstm")
+    for T, B in ((6, 3), (9, 3), (6, 2), (31, 4), (9, 3)):
+        xs, ys, _ = batch(T, B)
+        assert_same(step(model, xs, ys), tg.value_and_grad(loss_of)(model, xs, ys))
+    info = step.cache_info()
+    assert (info.programs, info.signatures, info.hits) == (1, 4, 1)
+
+
+def test_the_trace_does_not_grow_with_the_sequence() -> None:
+    calls = []
+
+    def loss(model: Tagger, xs: Any, ys: Any) -> Any:
+        def cell(x: Any, h: Any) -> Any:
+            calls.append(1)
+            return model.core(x, h)
+
+        h0 = np.zeros((xs.shape[1], 4))
+        return F.cross_entropy(model.out(nn.unroll(cell, xs, h0).outputs), ys)
+
+    xs, ys, _ = batch(500, 2)
+    tg.compile(tg.value_and_grad(loss))(tagger("rnn"), xs, ys)
+    # Once for each of the two traces that tell free lengths from others.
+    assert len(calls) == 2
+
+
+def test_the_recurrence_alone_stays_in_the_loop() -> None:
+    xs, ys, _ = batch(6, 2)
+    step = tg.compile(tg.value_and_grad(loss_of))
+    step(tagger("rnn"), xs, ys)
+    loops = [line for line in step.explain().splitlines() if line.startswith("loop")]
+    assert loops == [
+        "loop forwards over T timesteps: dot, add, tanh",
+        "loop backwards over T timesteps: add, multiply, dot",
+    ]
+
+
+def test_a_lookup_outside_and_inside_of_the_loop() -> None:
+    ids = np.random.default_rng(0).integers(6, size=(5, 2))
+    _, ys, _ = batch(5, 2)
+
+    class Model(Tagger):
+        def __init__(self) -> None:
+            super().__init__(nn.LSTMCell(3, 4, seed=0), 4, 5)
+            self.embedding = nn.Embedding(6, 3, seed=1)
+
+    def outside(model: Model, ids: Any, ys: Any) -> Any:
+        return F.cross_entropy(model.out(nn.unroll(model.core, model.embedding(ids)).outputs), ys)
+
+    def inside(model: Model, ids: Any, ys: Any, state: Any) -> Any:
+        roll = nn.unroll(lambda i, s: model.core(model.embedding(i), s), ids, state)
+        return F.cross_entropy(model.out(roll.outputs), ys)
+
+    check(tg.value_and_grad(outside), Model(), ids, ys)
+    check(tg.value_and_grad(inside), Model(), ids, ys, (np.zeros((2, 4)), np.zeros((2, 4))))
+
+
+def test_windows_carry_their_state() -> None:
+    model = tagger("gru")
+
+    def window(model: Tagger, xs: Any, ys: Any, h: Any) -> Any:
+        roll = nn.unroll(model.core, xs, h)
+        return F.cross_entropy(model.out(roll.outputs), ys), roll.state
+
+    eager = tg.value_and_grad(window, has_aux=True)
+    step = tg.compile(eager)
+    h: Any = tg.tensor(np.zeros((2, 4)))
+    for seed in range(3):
+        xs, ys, _ = batch(4, 2, seed=seed)
+        compiled = step(model, xs, ys, h)
+        assert_same(compiled, eager(model, xs, ys, h))
+        h = compiled[0][1].detach()
+    assert step.cache_info() == (1, 1, 2)

@@ -1,0 +1,152 @@
+"""The verifier finds what a wrong pass would do; every pass does its part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorgrad as tg
+from tensorgrad.compile import api
+from tensorgrad.compile.ir import Loop, Program, verify
+from tensorgrad.compile.passes import PASSES
+from tensorgrad.compile.sizes import Size, SizeUnknown, Symbols
+from tensorgrad.errors import GraphError
+
+from .common import assert_same, batch, loss_of, tagger
+
+
+def compiled_program(cell: str = "lstm") -> Program:
+    step = tg.compile(tg.value_and_grad(loss_of))
+    step(tagger(cell), *batch(5, 2)[:2])
+    assert step._last is not None
+    return step._last.program
+
+
+def first_loop(program: Program) -> Loop:
+    return next(e for e in program.eqns if isinstance(e, Loop))
+
+
+def lose_an_equation(program: Program) -> None:
+    del program.eqns[2]
+
+
+def lose_an_equation_of_a_body(program: Program) -> None:
+    del first_loop(program).body[0]
+
+
+def define_twice(program: Program) -> None:
+    program.eqns.append(program.eqns[0])
+
+
+def reorder(program: Program) -> None:
+    program.eqns.reverse()
+
+
+def swap_states(program: Program) -> None:
+    carries = first_loop(program).carries
+    carries[0].after = first_loop(program).body[0].out
+
+
+def stack_of_another_shape(program: Program) -> None:
+    loop = first_loop(program)
+    loop.xs[0] = (program.inputs[0], loop.xs[0][1])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lose_an_equation,
+        lose_an_equation_of_a_body,
+        define_twice,
+        reorder,
+        swap_states,
+        stack_of_another_shape,
+    ],
+)
+def test_planted_errors_are_found(damage: Callable[[Program], None]) -> None:
+    program = compiled_program()
+    verify(program, "all")
+    damage(program)
+    with pytest.raises(GraphError, match="compile: after"):
+        verify(program, "a wrong pass")
+
+
+@pytest.mark.parametrize("left_out", sorted({name for name, _ in PASSES}))
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_result_needs_no_pass(cell: str, left_out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pass is an improvement alone: without it the program is slower, not wrong."""
+
+    def most(program: Program) -> list[Any]:
+        for name, run in PASSES:
+            if name != left_out:
+                run(program)
+                verify(program, name)
+        return []
+
+    monkeypatch.setattr(api, "optimise", most)
+    model, (xs, ys, _) = tagger(cell), batch(5, 2)
+    step = tg.compile(tg.value_and_grad(loss_of))
+    for _ in range(2):
+        assert_same(step(model, xs, ys), tg.value_and_grad(loss_of)(model, xs, ys))
+
+
+def test_without_any_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "optimise", lambda program: [])
+    model, (xs, ys, _) = tagger("peephole"), batch(5, 2)
+    step = tg.compile(tg.value_and_grad(loss_of))
+    assert_same(step(model, xs, ys), tg.value_and_grad(loss_of)(model, xs, ys))
+
+
+def loop_ops(cell: str) -> list[list[str]]:
+    return [[e.op for e in loop.body] for loop in compiled_program(cell).eqns if isinstance(loop, Loop)]
+
+
+def test_what_stays_in_the_loops() -> None:
+    forward, backward = loop_ops("lstm")
+    assert forward.count("dot") == backward.count("dot") == 1
+    # i and f side by side are one sigmoid; four gates' gradients are four products.
+    assert forward.count("sigmoid") == 2
+    assert (backward.count("multiply"), backward.count("concatenate"), backward.count("add")) == (6, 1, 2)
+
+
+def test_a_naive_cell_of_the_users_becomes_the_same_program() -> None:
+    """Both projections within the cell, one bias: no hint is needed."""
+
+    def loss(p: Any, xs: Any) -> Any:
+        def cell(x: Any, h: Any) -> Any:
+            h = tg.tanh(x @ p["W"] + p["b"] + h @ p["U"])
+            return h, h
+
+        return (tg.nn.unroll(cell, xs, np.zeros((xs.shape[1], 4))).outputs ** 2).sum()
+
+    step = tg.compile(tg.value_and_grad(loss))
+    step({"W": np.ones((3, 4)), "U": np.eye(4), "b": np.ones(4)}, batch(5, 2)[0])
+    loops = [line for line in step.explain().splitlines() if line.startswith("loop")]
+    assert loops == [
+        "loop forwards over T timesteps: dot, add, tanh",
+        "loop backwards over T timesteps: add, multiply, dot",
+    ]
+
+
+# --- sizes -------------------------------------------------------------------------------------------------
+def test_lengths_are_solved_for() -> None:
+    symbols = Symbols({"T": (7, 11), "B": (13, 19)})
+    forms = ((7, 11, "T"), (91, 209, "T * B"), (14, 22, "2 * T"), (6, 10, "T - 1"), (49, 121, "T * T"))
+    for a, b, text in forms:
+        assert str(symbols.solve(a, b)) == text
+    assert symbols.solve(5, 5) == 5
+    assert symbols.solve_number(1 / 91, 1 / 209) == "1 / (T * B)"
+    assert symbols.solve_number(2 / 7, 2 / 11) == "2 / T"
+    with pytest.raises(SizeUnknown):
+        symbols.solve(7, 12)
+
+
+def test_a_size_is_no_number_by_chance() -> None:
+    T = Size(7, "T")
+    assert T != 7
+    assert Size(7, "T") == T
+    assert str(T * Size(13, "B")) == "T * B"
+    assert str((T + 1) * 2) == "(T + 1) * 2"
