@@ -32,7 +32,7 @@ from tensorgrad.viz.picture import (
     Text,
     Wire,
 )
-from tensorgrad.viz.shapes import Numbers, corners, hatching, headed, label_place, legend
+from tensorgrad.viz.shapes import LABEL_SIZE, Numbers, corners, hatching, headed, label_place, legend
 from tensorgrad.viz.text import LONGEST_NOTE, STYLES, TITLE, TITLE_AT, baselines, shortened, shown, text_width
 
 __all__ = ["to_dot"]
@@ -194,7 +194,7 @@ class _Writer:
             return ""
         text = shown(shortened(wire.label))
         x, y, upright = label_place(wire.points)
-        half = text_width(text, 10.0) / 2
+        half = text_width(text, LABEL_SIZE) / 2
         middle = (x + 5.0 + half, y) if upright else (x, y - 8.0)
         return f', label=<{_escaped(text)}>, lp="{self.at(middle)}"'
 

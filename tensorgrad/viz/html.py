@@ -22,12 +22,13 @@ from typing import Any, Literal
 import numpy as np
 
 from tensorgrad.viz.color import SPECIAL, LogScale, kind_of, shade
+from tensorgrad.viz.covers import covered, worst_in_time
 from tensorgrad.viz.marks import AGREES
-from tensorgrad.viz.measures import Measures, Numbers
+from tensorgrad.viz.measures import Measures, Numbers, norm_of, worst
 from tensorgrad.viz.model import Box, Frame
-from tensorgrad.viz.paint import covered
+from tensorgrad.viz.paint import NOT_ON_RECORD, flow_along, not_on_record
 from tensorgrad.viz.palette import DARK, FAINT, FRAME, HUES, INK, KINDS, PAPER, WIRES
-from tensorgrad.viz.picture import Line, Picture, Wire
+from tensorgrad.viz.picture import Line, Picture
 from tensorgrad.viz.text import STYLES, TITLE, TITLE_AT, baselines, shown
 from tensorgrad.viz.thumbs import BINS, Thumb, Thumbs
 
@@ -229,7 +230,8 @@ class _Data:
             wires["y"].append(_length(y))
             wires["tail"].append(numbers.get(wire.tail, -1))
             wires["head"].append(numbers.get(wire.head, -1))
-            wires["flow"].append(_number(self.flow(wire)))
+            wires["flow"].append(_number(flow_along(wire, self.measures)))
+        hidden = [i for i, wire in enumerate(picture.wires) if not_on_record(wire, self.measures)]
         return {
             "width": _length(picture.width),
             "height": _length(picture.height),
@@ -252,11 +254,12 @@ class _Data:
                 },
             },
             "columns": _columns(picture),
-            "wires": wires,
+            "wires": {**wires, "notOnRecord": hidden},
             "sizes": sizes.rows,
             "lines": lines.rows,
             "courses": courses.rows,
             "first": self.first(picture, numbers),
+            "worst": self.worst(picture),
         }
 
     def first(self, picture: Picture, numbers: Mapping[str, int]) -> int | None:
@@ -270,14 +273,13 @@ class _Data:
             else numbers.get(next(iter(covered(picture.model, [first], across=True)), ""))
         )
 
-    def flow(self, wire: Wire) -> float | None:
-        """The norm of what flows back along a wire; None where nothing does."""
-        norm = self.measures.flows.get(wire.shares)
-        if norm is not None:
-            return norm
-        # Along a rail flows all that its value receives, and into a gather all of which its result has.
-        end = {"rail": wire.tail, "gather": wire.head}.get(wire.kind, "")
-        return _norm(self.measures.grads.get(end))
+    def worst(self, picture: Picture) -> list[Any] | None:
+        """Of one timestep that stands for all the greatest error of each box, and at which timestep it is."""
+        found = worst_in_time(picture.model, self.measures.errors)
+        if not found:
+            return None
+        rows = (found.get(placed.box.id) for placed in picture.boxes)
+        return [row and (_number(row[0]), row[1]) for row in rows]
 
     # --- numbers -----------------------------------------------------------------------------------------
     def numbers(self, found: Mapping[str, Numbers]) -> dict[str, Any]:
@@ -305,8 +307,7 @@ class _Data:
         errors = {name: error for name, error in self.measures.errors.items() if name in self.boxes}
         for picture in self.pictures.values():
             for name, inner in covered(picture.model, self.measures.errors).items():
-                # NaN counts as more than infinity.
-                errors[name] = max((self.measures.errors[i] for i in inner), key=lambda x: (math.isnan(x), x))
+                errors[name] = worst(self.measures.errors[i] for i in inner)
         return errors
 
     def triangle(self) -> dict[str, Any] | None:
@@ -326,13 +327,17 @@ class _Data:
         norms: dict[str, list[float | None]] = {kind: [] for kind in ("gradient", "factor", "error", "share")}
         for strip in measures.strips:
             norms[strip.kind] += _floats(strip.values, strip.known)
-        norms["gradient"] += (_norm(measures.grads.get(name)) for name in self.boxes)
+        norms["gradient"] += map(norm_of, measures.grads.values())
         norms["gradient"] += measures.flows.values()
-        norms["error"] += (measures.errors.get(name) for name in self.boxes)
+        norms["gradient"] += [None] * any(name not in measures.grads for name in self.boxes)
+        # Those too of timesteps that are not drawn, for which a block or a loop stands.
+        norms["error"] += measures.errors.values()
+        norms["error"] += [None] * any(name not in measures.errors for name in self.boxes)
         triangle = measures.triangle
         norms["triangle"] = [] if triangle is None else list(_floats(triangle.norms, triangle.known))
         return {
             "ramp": [shade(i / (_RAMP - 1)) for i in range(_RAMP)],
+            "notOnRecord": NOT_ON_RECORD,
             "special": {
                 **{kind: special._asdict() for kind, special in SPECIAL.items()},
                 "agrees": {
@@ -408,13 +413,6 @@ def _floats(values: np.ndarray, known: np.ndarray) -> Iterable[float | None]:
 
 def _known(values: np.ndarray, known: np.ndarray) -> list[float | str | None]:
     return [_number(x) for x in _floats(values, known)]
-
-
-def _norm(numbers: Numbers | None) -> float | None:
-    """The norm of an array; NaN or infinite where one of its numbers is."""
-    if numbers is None:
-        return None
-    return math.nan if numbers.nan else math.inf if numbers.inf else numbers.norm
 
 
 def _rise(style: str) -> float:

@@ -14,7 +14,7 @@ from tensorgrad.graph import Node
 from tensorgrad.tensor import Tensor
 from tensorgrad.viz.digest import numbers_of
 from tensorgrad.viz.flows import Group, cotangents, flows, total_of
-from tensorgrad.viz.measures import Measures, Strip
+from tensorgrad.viz.measures import Measures, Strip, worst
 from tensorgrad.viz.model import Box, Model, computed_from
 from tensorgrad.viz.over_time import OverTime, Walked, over_time, run_around, weights_of
 
@@ -218,8 +218,7 @@ def _compared(model: Model, report: Report) -> dict[str, Any]:
         if number in ids:
             error = float(whole[name] if t is None else report.steps[name][t])
             # NaN, where the right gradient itself is not finite, is as bad as can be.
-            both = error, errors.get(ids[number], 0.0)
-            errors[ids[number]] = max(both, key=lambda x: (x != x, x))
+            errors[ids[number]] = worst((error, errors.get(ids[number], 0.0)))
     if not errors:
         raise GraphError(
             "draw: the report in compare= is about another graph; draw the loss that was compared, not one "

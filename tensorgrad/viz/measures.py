@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-__all__ = ["Measures", "Numbers", "Strip", "Triangle"]
+__all__ = ["Measures", "Numbers", "Strip", "Triangle", "norm_of", "rank", "worst"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +103,33 @@ class Measures:
     first: str | None = None
     words: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def norm_of(numbers: Numbers) -> float:
+    """The norm of an array; NaN or infinite where one of its numbers is.
+
+    Example:
+        >>> norm_of(Numbers(3, 0, 1, 3.0, 4.0, 3.5, 0.5, 5.0))
+        inf
+    """
+    return math.nan if numbers.nan else math.inf if numbers.inf else numbers.norm
+
+
+def rank(x: float) -> tuple[bool, float]:
+    """By what norms and errors are sorted: NaN counts as more than infinity.
+
+    Example:
+        >>> sorted([math.nan, 1.0, math.inf], key=rank)
+        [1.0, inf, nan]
+    """
+    return (True, 0.0) if math.isnan(x) else (False, x)
+
+
+def worst(numbers: Iterable[float]) -> float:
+    """The greatest; NaN counts as more than infinity.
+
+    Example:
+        >>> worst([1.0, math.nan, math.inf])
+        nan
+    """
+    return max(numbers, key=rank)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from tensorgrad.viz.color import SPECIAL, Kind, LogScale, kind_of, shade, short
+from tensorgrad.viz.covers import covered, rolled_frames
 from tensorgrad.viz.marks import (
     AGREES,
     INFINITE,
@@ -22,13 +22,15 @@ from tensorgrad.viz.marks import (
     time_axis,
     triangle_marks,
 )
-from tensorgrad.viz.measures import Measures, Numbers, Strip
-from tensorgrad.viz.model import Frame, Model
+from tensorgrad.viz.measures import Measures, Strip, norm_of, worst
 from tensorgrad.viz.palette import INK
 from tensorgrad.viz.picture import Look, Mark, Picture, Placed, Stroke, Text, Wire
 from tensorgrad.viz.text import shortened, text_width
 
-__all__ = ["covered", "notes", "paint"]
+__all__ = ["NOT_ON_RECORD", "flow_along", "not_on_record", "notes", "paint"]
+
+NOT_ON_RECORD = "inside a checkpoint: not on record"
+"""What is said of a line of which nothing can be measured."""
 
 _THINNEST, _THICKEST = 1.0, 6.0
 _FIRST = 5.0
@@ -97,6 +99,7 @@ def notes(box_id: str, measures: Measures, *, values: bool = False, grads: bool 
         grads: whether to write about the gradient; of a box that none reaches there is nothing to say.
 
     Example:
+        >>> from tensorgrad.viz.measures import Numbers
         >>> numbers = Numbers(4, 0, 0, -0.5, 1.0, 0.25, 0.5, 1.2)
         >>> notes("h", Measures({"h": numbers}, {"h": numbers}), values=True, grads=True)
         ('-0.5 .. 1', 'mean 0.25', '|grad| 1.2')
@@ -117,70 +120,26 @@ def notes(box_id: str, measures: Measures, *, values: bool = False, grads: bool 
             if count
         ]
     if grads and box_id in measures.grads:
-        lines.append(f"|grad| {short(_norm(measures.grads[box_id]))}")
+        lines.append(f"|grad| {short(norm_of(measures.grads[box_id]))}")
     return tuple(lines)
 
 
-def covered(model: Model, ids: Iterable[str], across: bool = False) -> dict[str, list[str]]:
-    """By the id of a cell or block of a drawing, which boxes of the whole graph it stands for.
-
-    Args:
-        model: of a drawing.
-        ids: of boxes of the whole graph.
-        across: whether every box in the one timestep of a rolled drawing stands for those of its role in the
-            other timesteps too; a role that is not drawn there counts for the cell.
-
-    Example:
-        >>> from tensorgrad.viz.model import Box, Frame
-        >>> block = Box("t1_t3.block", "block", "3 timesteps", "", "", "", "t1_t3", "block")
-        >>> model = Model((block,), (), (Frame("t1_t3", "t=1 … 3", "", 1, 3),))
-        >>> covered(model, ["W", "t0.h", "t2.h"])
-        {'t1_t3.block': ['t2.h']}
-    """
-    frames = {frame.id: frame for frame in model.frames}
-    holders: dict[str, str] = {}
-    homes = {alias: one for one in rolled_frames(model) for alias in _aliases(frames[one])} if across else {}
-    for box in model.boxes:
-        frame = frames.get(box.frame)
-        if box.kind == "cell":
-            holders[box.frame] = box.id
-        elif box.kind == "block" and frame is not None and frame.step is not None:
-            holders.update((alias, box.id) for alias in _aliases(frame))
-    shown = {box.id for box in model.boxes}
-    found: dict[str, list[str]] = defaultdict(list)
-    for name in ids if holders or homes else ():
-        around = "" if name in shown else name.rpartition(".")[0]
-        while around and around not in holders and around not in homes:
-            around = around.rpartition(".")[0]
-        home = homes.get(around, around)
-        one = home + name[len(around) :]
-        holder = one if one in shown else holders.get(home)
-        if around and holder is not None:
-            found[holder].append(name)
-    return dict(found)
+def flow_along(wire: Wire, measures: Measures) -> float | None:
+    """The norm of what flows back along a line; None where nothing does, or none of it is on record."""
+    norm = measures.flows.get(wire.shares)
+    if norm is not None:
+        return norm
+    # Along a rail flows all that its value receives, and into a gather all of which its result has.
+    end = {"rail": wire.tail, "gather": wire.head}.get(wire.kind)
+    if end:
+        return norm_of(measures.grads[end]) if end in measures.grads else None
+    parts = [measures.flows[(n,)] for n in wire.shares if (n,) in measures.flows]
+    return parts[0] if len(parts) == 1 else None
 
 
-def rolled_frames(model: Model) -> list[str]:
-    """The ids of the frames of one timestep that is drawn for all."""
-    blocks = {box.frame for box in model.boxes if box.kind == "block"}
-    return [f.id for f in model.frames if f.last is not None and f.last != f.step and f.id not in blocks]
-
-
-def _aliases(frame: Frame) -> list[str]:
-    """The ids of the frames of all timesteps that one stands for."""
-    around = f"{frame.parent}." if frame.parent else ""
-    first = frame.step or 0
-    return [f"{around}t{t}" for t in range(first, (first if frame.last is None else frame.last) + 1)]
-
-
-def _norm(numbers: Numbers) -> float:
-    """The norm of an array; NaN or infinite where one of its numbers is."""
-    return math.nan if numbers.nan else math.inf if numbers.inf else numbers.norm
-
-
-def _worst(numbers: Iterable[float]) -> float:
-    """The greatest; NaN counts as more than infinity."""
-    return max(numbers, key=lambda x: (math.isnan(x), x))
+def not_on_record(wire: Wire, measures: Measures) -> bool:
+    """Whether a line leads into what was checkpointed, so that what flows along it was not measured."""
+    return not measures.unmeasured.isdisjoint(wire.shares) and flow_along(wire, measures) is None
 
 
 class _Painter:
@@ -189,7 +148,7 @@ class _Painter:
     def __init__(self, picture: Picture, measures: Measures, compare: bool, backward: bool) -> None:
         self.picture, self.measures, self.compare, self.backward = picture, measures, compare, backward
         self.looks: dict[str | int, Look] = dict(picture.looks)
-        self.norms = {name: _norm(numbers) for name, numbers in measures.grads.items()}
+        self.norms = {name: norm_of(numbers) for name, numbers in measures.grads.items()}
         self.scales = _scales(measures, self.norms)
         self.names = {box.id: box.name or box.op for box in picture.model.boxes}
         # What was met that has no place on the scale, for the legend.
@@ -230,33 +189,21 @@ class _Painter:
             inner = [numbers[name] for name in stands_for.get(box.id, ())]
             if box.id in numbers:
                 inner = [numbers[box.id], *(inner if across else ())]
-            found[box.id] = _worst(inner) if inner else None, "at most " if len(inner) > 1 else ""
+            found[box.id] = worst(inner) if inner else None, "at most " if len(inner) > 1 else ""
         return found
 
     def flows(self) -> tuple[Wire, ...]:
         """The lines turned round, and for each the look of what flows along it."""
         for number, wire in enumerate(self.picture.wires):
-            norm = self.flow(wire)
-            if norm is None and not self.measures.unmeasured.isdisjoint(wire.shares):
-                self.looks[number] = Look(hint="inside a checkpoint: not on record")
+            if not_on_record(wire, self.measures):
+                self.looks[number] = Look(hint=NOT_ON_RECORD)
                 continue
+            norm = flow_along(wire, self.measures)
             tail, head = (shortened(self.names.get(name, "")) for name in (wire.tail, wire.head))
             ways = f"{f' from {head}' if head else ''}{f' to {tail}' if tail else ''}"
             text = f"no gradient flows{ways}" if norm is None else f"gradient of norm {short(norm)}{ways}"
             self.looks[number] = replace(self.look(norm), hint=text)
         return tuple(map(_turned, self.picture.wires))
-
-    def flow(self, wire: Wire) -> float | None:
-        """The norm of what flows back along a line; None where nothing does."""
-        norm = self.measures.flows.get(wire.shares)
-        if norm is not None:
-            return norm
-        # Along a rail flows all that its value receives, and into a gather all of which its result has.
-        end = {"rail": wire.tail, "gather": wire.head}.get(wire.kind)
-        if end:
-            return self.norms.get(end)
-        parts = [self.measures.flows[(n,)] for n in wire.shares if (n,) in self.measures.flows]
-        return parts[0] if len(parts) == 1 else None
 
     def look(self, norm: float | None, scale: LogScale | None = None) -> Look:
         """The line for a number: colour, width and pattern."""

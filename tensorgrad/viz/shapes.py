@@ -12,8 +12,10 @@ from tensorgrad.viz.palette import FAINT, KINDS
 from tensorgrad.viz.picture import Line, Picture, Placed, Point, Text, Wire
 from tensorgrad.viz.text import text_width
 
-__all__ = ["Legend", "Numbers", "corners", "hatching", "headed", "label_place", "legend"]
+__all__ = ["LABEL_SIZE", "Legend", "Numbers", "corners", "hatching", "headed", "label_place", "legend"]
 
+LABEL_SIZE = 10.0
+"""Of the letters of a line's label, in points."""
 _RADIUS = 5.0
 _HATCH = 6.0
 _WORDS: dict[Kind, str] = {"block": "timesteps left out"}

@@ -26,7 +26,7 @@ from tensorgrad.viz.picture import (
     Text,
     Wire,
 )
-from tensorgrad.viz.shapes import Numbers, corners, hatching, headed, label_place, legend
+from tensorgrad.viz.shapes import LABEL_SIZE, Numbers, corners, hatching, headed, label_place, legend
 from tensorgrad.viz.text import (
     LONGEST_NOTE,
     STYLES,
@@ -208,9 +208,9 @@ class _Writer:
         text = shortened(wire.label)
         x, y, upright = label_place(wire.points)
         if upright:
-            self.marks([Text(x + 5.0, y + 3.6, text, 10.0, "start", color=FAINT)])
+            self.marks([Text(x + 5.0, y + 3.6, text, LABEL_SIZE, "start", color=FAINT)])
         else:
-            self.marks([Text(x, y - 4.0, text, 10.0, "middle", color=FAINT)])
+            self.marks([Text(x, y - 4.0, text, LABEL_SIZE, "middle", color=FAINT)])
 
     # --- marks -------------------------------------------------------------------------------------------
     def marks(self, marks: Iterable[Mark]) -> None:

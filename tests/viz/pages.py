@@ -19,6 +19,7 @@ from tensorgrad.viz.place import place
 from tensorgrad.viz.thumbs import Thumbs
 
 from .conftest import Case, bidirectional, char_rnn
+from .graphs import last_only
 from .test_html import HOSTILE, page_of
 
 try:
@@ -68,6 +69,33 @@ def odd() -> str:
         return page_of(Case(tg.label(tg.mean(tg.stack(losses)), "loss")), title="odd")
 
 
+def checkpointed() -> str:
+    """Timesteps of which two are checkpointed, with gradients of 0 and values that none reaches."""
+    W = tg.tensor(np.eye(2), requires_grad=True, name="W")
+    h: Any = tg.tensor(np.full((1, 2), 0.5), requires_grad=True, name="h0")
+    for t in range(4):
+        with tg.scope(f"t={t}"):
+            x = tg.tensor(np.full((1, 2), 0.1 * t), name="x")
+            a = tg.label(x + h, "a")
+            h = tg.label(tg.checkpoint(tg.matmul, a, W) if t in (1, 2) else a @ W, "h")
+    return page_of(Case(tg.label(tg.sum(h) + 0.0 * tg.sum(W), "loss")), title="checkpointed")
+
+
+def saved() -> str:
+    """As `draw` writes it, with one box for the cell in the rolled picture."""
+    case = char_rnn(6, "lstm")
+    return tg.viz.draw(case.output, unrolled=case.unrolled, level="rolled", backward=True)._page("saved")
+
+
+def wrong_once() -> str:
+    """As `draw` writes it, beginning with the rolled picture: one of its timesteps is wrong."""
+    case = char_rnn(9)
+    given = np.stack(tg.grad(case.output, [step["h"] for step in case.unrolled.steps]))
+    given[6] *= 1.25
+    report = tg.bptt.compare(case.output, {"h": given}, unrolled=case.unrolled)
+    return tg.viz.draw(case.output, unrolled=case.unrolled, level="rolled", compare=report)._page("wrong")
+
+
 def hostile() -> str:
     W = tg.tensor(np.eye(2), requires_grad=True, name=HOSTILE[0])
     h: Any = tg.tensor(np.ones((1, 2)), name=HOSTILE[1])
@@ -115,6 +143,10 @@ PAGES: dict[str, Callable[[], str]] = {
     "lstm": lambda: page_of(char_rnn(45, "lstm"), title="lstm"),
     "compared": lambda: compared(8),
     "odd": odd,
+    "checkpointed": checkpointed,
+    "saved": saved,
+    "wrong once": wrong_once,
+    "last only": lambda: page_of(last_only(4), title="last only"),
     "hostile": hostile,
     "plain": plain,
     "scattered": scattered,
@@ -218,6 +250,28 @@ def point_at(page: Page, name: str) -> None:
     settle(page)
     page.mouse.move(*middle(option(page, name)))
     settle(page)
+
+
+def point_at_wire(page: Page, tail: str, head: str, nth: int = 0) -> str:
+    """Move the pointer onto the wire between two boxes, the nth if there are more; what is said of it."""
+    settle(page)
+    place = page.evaluate(
+        """([from, to, nth]) => {
+          const { data, level, camera } = tensorgradPage;
+          const { wires, boxes } = level();
+          const id = (box) => (box >= 0 ? data.tensors.id(boxes.tensor[box]) : '');
+          const isIt = (i) => id(wires.tail[i]) === from && id(wires.head[i]) === to;
+          const line = wires.points[[...wires.points.keys()].filter(isIt)[nth]];
+          const stretches = line.flatMap((_, k) => (k % 2 || !k ? [] : [line.slice(k - 2, k + 2)]));
+          const long = ([x, y, u, v]) => Math.hypot(u - x, v - y);
+          const [x, y, u, v] = stretches.reduce((a, b) => (long(b) > long(a) ? b : a));
+          const { left, top } = document.getElementById('stage').getBoundingClientRect();
+          return [left + camera().toX((x + u) / 2), top + camera().toY((y + v) / 2)];
+        }""",
+        [tail, head, nth],
+    )
+    page.mouse.move(*place)
+    return text_of(page, "#hint")
 
 
 def text_of(page: Page, selector: str) -> str:

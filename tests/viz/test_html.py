@@ -20,11 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tensorgrad as tg
+from tensorgrad import nn
 from tensorgrad.viz import html, levels
 from tensorgrad.viz.html import to_html
 from tensorgrad.viz.measure import measure
 from tensorgrad.viz.measures import Measures, Numbers, Strip
 from tensorgrad.viz.model import Model, build
+from tensorgrad.viz.paint import NOT_ON_RECORD
 from tensorgrad.viz.picture import Picture
 from tensorgrad.viz.place import place
 from tensorgrad.viz.thumbs import Thumbs, thumbnails
@@ -319,6 +321,45 @@ def test_a_cell_has_the_worst_error_of_its_parts() -> None:
         for tensor, value in zip(data["errors"]["at"], data["errors"]["value"], strict=True)
     }
     assert errors == {"t0": 0.5, "t1": "NaN"}
+
+
+@pytest.mark.parametrize("wrong", [0, 4, 8])
+def test_one_timestep_for_all_has_the_worst_error_of_all(wrong: int) -> None:
+    case = char_rnn(9)
+    given = np.stack(tg.grad(case.output, [step["h"] for step in case.unrolled.steps]))
+    given[wrong] *= 1.25
+    report = tg.bptt.compare(case.output, {"h": given}, unrolled=case.unrolled)
+    whole = build(case.output, case.unrolled)
+    for model in (levels.rolled(whole), levels.rolled(levels.cells(whole))):
+        found = replace(measure(whole, case.output, case.unrolled, compare=report), strips=())
+        picture = place(model)
+        data = data_of(to_html({"rolled": picture}, found, title="", thumbs=NOTHING, level="rolled"))
+        worst = dict(
+            zip((placed.box.role for placed in picture.boxes), data["levels"]["rolled"]["worst"], strict=True)
+        )
+        assert worst.pop("h" if "h" in worst else "cell") == [0.25, wrong]
+        assert set(worst.values()) == {None}
+        # And the scale has room for it, though the box of that timestep is not on the page.
+        assert 10 ** data["scales"]["error"]["high"] >= 0.25
+        first = data["levels"]["rolled"]["first"]
+        assert picture.boxes[first].box.role in ("h", "cell")
+    # Where every timestep is drawn each has its own.
+    text = to_html({"op": place(whole)}, found, title="", thumbs=NOTHING, level="op")
+    assert data_of(text)["levels"]["op"]["worst"] is None
+
+
+def test_what_is_inside_a_checkpoint_is_marked() -> None:
+    roll = nn.unroll(nn.RNNCell(2, 3, seed=0), np.ones((6, 1, 2)), checkpoint=2)
+    text = page_of(Case(tg.sum(roll.outputs), roll))
+    found = data_of(text)["levels"]["op"]["wires"]
+    picture = place(build(tg.sum(roll.outputs), roll))
+    heads = [next((p.box.op for p in picture.boxes if p.box.id == wire.head), "") for wire in picture.wires]
+    inside = [i for i, op in enumerate(heads) if op == "checkpoint"]
+    assert found["notOnRecord"] == inside != []
+    assert {found["flow"][i] for i in inside} == {None}
+    assert data_of(text)["notOnRecord"] == NOT_ON_RECORD
+    # What has a number has no need of it, nor has what no gradient reaches.
+    assert data_of(page_of(char_rnn(2)))["levels"]["op"]["wires"]["notOnRecord"] == []
 
 
 def test_the_same_graph_gives_the_same_page() -> None:

@@ -11,9 +11,11 @@ import pytest
 
 from .pages import (
     Shelf,
+    media,
     middle,
     option,
     point_at,
+    point_at_wire,
     press,
     printed,
     settle,
@@ -215,19 +217,104 @@ def test_hovering_tells_about_a_box(rnn: Page) -> None:
 
 
 def test_hovering_tells_what_flows_along_a_wire(rnn: Page) -> None:
-    middle_of = """() => {
-      const { data, level, camera } = tensorgradPage;
-      const { wires, boxes } = level();
-      const id = (box) => box >= 0 && data.tensors.id(boxes.tensor[box]);
-      const isIt = (_, i) => id(wires.tail[i]) === 't0.a' && id(wires.head[i]) === 't0.h';
-      const i = wires.points.findIndex(isIt);
-      const [x, y, u, v] = wires.points[i];
-      const { left, top } = document.getElementById('stage').getBoundingClientRect();
-      return [left + camera().toX((x + u) / 2), top + camera().toY((y + v) / 2)];
-    }"""
-    rnn.mouse.move(*rnn.evaluate(middle_of))
-    words = text_of(rnn, "#hint")
+    words = point_at_wire(rnn, "t0.a", "t0.h")
     assert re.search(r"a \(t=0\) → h \(t=0\)\s*flows back: norm 0\.\d+", words)
+    assert point_at_wire(rnn, "t0.x", "t0.a").endswith("no gradient flows back")
+
+
+def test_what_is_inside_a_checkpoint_is_said_to_be_not_on_record(open_page: Callable[..., Page]) -> None:
+    page = open_page("checkpointed")
+    words = "inside a checkpoint: not on record"
+    assert point_at_wire(page, "t1.a", "t1.h").endswith(words)
+    assert re.search(r"flows back: norm \d", point_at_wire(page, "t0.a", "t0.h"))
+    assert "no gradient" in point_at_wire(page, "t1.x", "t1.a")
+    # In the rolled picture that holds of some timesteps.
+    press(page, "3")
+    said = []
+    for _ in range(4):
+        said.append(words in point_at_wire(page, "t2.a", "t2.h"))
+        press(page, "ArrowRight")
+    assert said == [False, True, True, False]
+
+
+def test_what_is_not_on_record_looks_as_in_the_forward_view(open_page: Callable[..., Page]) -> None:
+    page = open_page("checkpointed")
+    press(page, "0")
+    plain = {line["stroke"] for line in printed(page)}
+    press(page, "b")
+    special = page.evaluate("tensorgradPage.data.special")
+    kept = [line for line in printed(page) if line["stroke"] in plain]
+    assert kept
+    assert not any("stroke-dasharray" in line for line in kept)
+    odd = {line["stroke"] for line in printed(page)} & {look["color"] for look in special.values()}
+    assert {special["unknown"]["color"], special["zero"]["color"]} <= odd
+    assert not odd & plain
+
+
+def test_lines_of_the_rolled_picture_have_the_numbers_of_the_timestep(open_page: Callable[..., Page]) -> None:
+    page = open_page("saved")
+    press(page, "ArrowRight", "ArrowRight")
+    flows = page.evaluate(
+        """() => {
+          const { data } = tensorgradPage;
+          const { boxes, wires } = data.levels.get('cell');
+          const id = (box) => (box >= 0 ? data.tensors.id(boxes.tensor[box]) : '');
+          const isIt = (i) => id(wires.tail[i]) === 't1.cell' && id(wires.head[i]) === 't2.cell';
+          return [...wires.flow.keys()].filter(isIt).map((i) => wires.flow[i]);
+        }"""
+    )
+    assert len(set(flows)) == 2
+    for nth, flow in enumerate(flows):
+        words = point_at_wire(page, "t3.cell", "t3.cell", nth)
+        assert re.search(r"\(t=1\) → .* \(t=2\)", words)
+        assert float(words.rpartition(" ")[2]) == pytest.approx(flow, rel=1e-3)
+    option(page, "t3.cell").focus()
+    settle(page)
+    links = page.locator("#inspector .links").all_inner_texts()
+    assert [f"c, h (t={t})" in text for text, t in zip(links, (1, 3), strict=True)] == [True, True]
+    # The first timestep has none before it.
+    press(page, "Home")
+    assert point_at_wire(page, "t3.cell", "t3.cell").endswith("not at t=0\nno gradient flows back")
+
+
+def test_what_happens_once_is_said_at_every_timestep_of_the_rolled_picture(
+    open_page: Callable[..., Page],
+) -> None:
+    page = open_page("last only")
+    press(page, "3")
+    for key in ("Home", "End"):
+        press(page, key)
+        words = point_at_wire(page, "t2.h", "sum")
+        assert "flows back: norm 1.732" in words
+        assert ("h (t=3)" in words) == (key == "End")
+
+
+def test_the_label_of_a_loop_stands_clear_of_its_box(open_page: Callable[..., Page]) -> None:
+    page = open_page("saved")
+    media(page, media="print")
+    crossed = page.evaluate(
+        """() => {
+          const label = [...document.querySelectorAll('#paper text')].find((it) => it.textContent[0] === '×');
+          const { x, y, width, height } = label.getBBox();
+          const within = (one) => one.x <= x && x + width <= one.x + one.width;
+          const beside = (one) => one.x + one.width <= x || x + width <= one.x;
+          const apart = (one) => beside(one) || one.y + one.height <= y || y + height <= one.y;
+          const rects = [...document.querySelectorAll('#paper rect')].map((it) => it.getBBox());
+          return rects.filter((one) => !apart(one) && !(within(one) && one.height > 5 * height)).length;
+        }"""
+    )
+    media(page, media="screen")
+    assert crossed == 0
+
+
+def test_the_rolled_picture_says_whose_numbers_it_has(open_page: Callable[..., Page]) -> None:
+    page = open_page("saved")
+    assert "Boxes and lines have the numbers of t=0; the strips have all." in text_of(page, "#legend")
+    press(page, "ArrowRight")
+    assert "have the numbers of t=1; the strips" in text_of(page, "#legend")
+    for key in ("f", "2"):
+        press(page, key)
+        assert "have the numbers" not in text_of(page, "#legend")
 
 
 def test_pinning_follows_a_tensor_through_time(rnn: Page) -> None:

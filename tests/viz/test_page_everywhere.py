@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .pages import Shelf, media, option, press, settle, shelf, stage, text_of, watched
+from .pages import Shelf, media, option, point_at, press, settle, shelf, stage, text_of, watched
 from .test_html import HOSTILE
 
 if TYPE_CHECKING:
@@ -57,15 +57,40 @@ def test_findings_lead_to_their_places(open_page: Callable[..., Page]) -> None:
     # At the cell level the error is at the cell, and so is the mark.
     media(page, media="screen")
     press(page, "2")
-    assert "error 0.5" in (option(page, "t4.cell").get_attribute("aria-label") or "")
+    label = option(page, "t4.cell").get_attribute("aria-label") or ""
+    assert "error 0.5" in label
+    assert label.endswith("first to differ")
     media(page, media="print")
     assert paper.locator("text").all_text_contents().count("first to differ") == 1
-    # In the rolled picture it is there at its own timestep alone.
-    for keys, count in (((), 1), (("ArrowLeft",), 0)):
+    # The rolled picture shows the worst of all timesteps, whichever is looked at.
+    for keys in ((), ("ArrowLeft",)):
         media(page, media="screen")
         press(page, "3", *keys)
         media(page, media="print")
-        assert paper.locator("text").all_text_contents().count("first to differ") == count
+        assert paper.locator("text").all_text_contents().count("first to differ") == 1
+
+
+def test_the_rolled_picture_shows_the_worst_error_of_all_timesteps(open_page: Callable[..., Page]) -> None:
+    page = open_page("wrong once")
+    assert (stage(page, "level"), stage(page, "view"), stage(page, "t")) == ("rolled", "compare", "6")
+    assert "Boxes have the worst error of all timesteps." in text_of(page, "#legend")
+    fills = []
+    for t, own in ((6, "0.25"), (5, "0"), (0, "0")):
+        press(page, *["ArrowLeft"] * (int(stage(page, "t")) - t))
+        assert stage(page, "t") == str(t)
+        label = option(page, "t4.cell").get_attribute("aria-label") or ""
+        assert f"error {own}; at most 0.25, at t=6, first to differ" in label
+        point_at(page, "t4.cell")
+        assert f"error {own}; at most 0.25, at t=6" in text_of(page, "#hint")
+        assert f"{own}; at most 0.25, at t=6" in text_of(page, "#inspector")
+        media(page, media="print")
+        boxes = page.locator("#paper rect").all()
+        fills.append([box.get_attribute("fill") for box in boxes])
+        media(page, media="screen")
+    # Its colour too is that of the worst.
+    assert fills[0] == fills[1] == fills[2]
+    scale = page.evaluate("(({ error }) => error.fill(error.code(0.25)))(tensorgradPage.scales)")
+    assert scale in fills[0]
 
 
 # --- the triangle, the table -------------------------------------------------------------------------------
@@ -201,6 +226,7 @@ def test_timesteps_that_begin_anywhere_and_leave_some_out(open_page: Callable[..
 
 def test_no_timesteps(open_page: Callable[..., Page]) -> None:
     page = open_page("plain")
+    assert text_of(page, "#chart .body") == "There are no timesteps."
     for name in ("Cells", "Rolled"):
         assert page.get_by_role("radio", name=name).is_disabled()
     assert "All boxes" in text_of(page, "#table h2")

@@ -16,13 +16,14 @@ import tensorgrad as tg
 from tensorgrad import bptt, nn
 from tensorgrad.viz import levels
 from tensorgrad.viz.color import SPECIAL, oklab
+from tensorgrad.viz.covers import covered, worst_in_time
 from tensorgrad.viz.digest import numbers_of
 from tensorgrad.viz.dot import to_dot
 from tensorgrad.viz.marks import AGREES, INFINITE, strip_range, time_axis
 from tensorgrad.viz.measure import measure
 from tensorgrad.viz.measures import Measures, Numbers, Strip
 from tensorgrad.viz.model import Box, Frame, Model, build
-from tensorgrad.viz.paint import covered, notes, paint
+from tensorgrad.viz.paint import NOT_ON_RECORD, notes, paint
 from tensorgrad.viz.palette import INK
 from tensorgrad.viz.picture import Outline, Patch, Picture, Stroke, Text
 from tensorgrad.viz.place import place
@@ -397,7 +398,7 @@ def test_lines_into_a_checkpoint_are_said_to_be_unknown() -> None:
     roll = nn.unroll(nn.RNNCell(2, 3, seed=0), np.ones((6, 1, 2)), checkpoint=2)
     picture, _ = painted(Case(tg.sum(roll.outputs), roll), steps=None)
     hints = [picture.looks[number] for number, wire in enumerate(picture.wires) if wire.tail != "sum"]
-    inside = [look for look in hints if look.hint == "inside a checkpoint: not on record"]
+    inside = [look for look in hints if look.hint == NOT_ON_RECORD == "inside a checkpoint: not on record"]
     assert len(inside) > 6
     assert {(look.line, look.width, look.pattern) for look in inside} == {(None, None, "solid")}
     assert not [look for look in picture.looks.values() if look.hint.startswith("no gradient flows")]
@@ -517,6 +518,24 @@ def test_the_cell_of_a_loop_has_the_worst_error_of_all_timesteps(wrong: int) -> 
     assert look.hint == "relative error at most 1, the first to differ"
     assert covered(model, found.errors) == {"t10.cell": ["t10.h"]}
     assert len(covered(model, found.errors, across=True)["t10.cell"]) == 20
+
+
+def test_the_worst_of_timesteps_that_leave_numbers_out() -> None:
+    h: Any = tg.tensor([1.0, 2.0], requires_grad=True, name="h0")
+    with tg.scope("t4"):
+        h = tg.label(h * 2.0, "h")
+    for t in (5, 7, 10**15):
+        with tg.scope(f"t={t}"):
+            h = tg.label(tg.tanh(h), "h")
+    model = levels.rolled(build(tg.sum(h)))
+    errors = {"t5.h": 0.1, "t7.h": math.inf, f"t{10**15}.h": math.nan, "t4.h": 9.0}
+    found = worst_in_time(model, errors)
+    assert {name: t for name, (_, t) in found.items()} == {"t7.h": 10**15, "t4.h": None}
+    assert math.isnan(found["t7.h"][0])
+    assert found["t4.h"] == (9.0, None)
+    # The first of several, and nothing where no timestep stands for others.
+    assert worst_in_time(model, {"t7.h": 1.0, "t5.h": 1.0}) == {"t7.h": (1.0, 5)}
+    assert worst_in_time(build(tg.sum(h)), errors) == {}
 
 
 def test_one_timestep_for_all_says_whose_numbers_it_has() -> None:

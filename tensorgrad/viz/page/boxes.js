@@ -99,10 +99,19 @@ function inWords(page, tensor) {
   if (t !== null) parts.push(`timestep ${t}`);
   if (data.values.any) parts.push(`norm of value ${say(data.values.norm(tensor))}`);
   if (data.grads.any) parts.push(`norm of gradient ${gradientInWords(data, tensor)}`);
-  if (data.errors.size)
-    parts.push(`error ${data.errors.has(tensor) ? say(data.errors.get(tensor)) : 'not compared'}`);
-  if (tensor === data.first) parts.push('first to differ');
+  if (data.errors.size) parts.push(`error ${errorInWords(page, tensor)}`);
+  const { first, boxOf } = page.level();
+  if (tensor === data.first || (first !== undefined && boxOf(tensor) === first)) parts.push('first to differ');
   return parts.join(', ');
+}
+
+/** The error of a tensor; in the rolled picture with the worst one that its box stands for. */
+function errorInWords(page, tensor) {
+  const { errors } = page.data;
+  const own = errors.has(tensor) ? say(errors.get(tensor)) : 'not compared';
+  const level = page.level();
+  const worst = level.worst(level.boxOf(tensor));
+  return worst && worst.t !== null ? `${own}; at most ${say(worst.error)}, at t=${worst.t}` : own;
 }
 
 function gradientInWords(data, tensor) {

@@ -64,7 +64,7 @@ function makeChart(page) {
   }
 
   function excuse(number) {
-    if (data.frames.steps < 2) return 'There is only one timestep.';
+    if (data.frames.steps < 2) return `${whyNoTime(data.frames)}.`;
     if (!data.values.any && !data.grads.any && !data.errors.size)
       return 'Drawn without numbers: draw(..., values=True, backward=True).';
     return number === null ? 'Pin a box of a timestep to follow it through all of them.' : '';

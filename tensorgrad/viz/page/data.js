@@ -25,6 +25,7 @@ function readData(raw) {
     values: readNumbers(raw.values, tensors.count),
     grads: readNumbers(raw.grads, tensors.count),
     thumbs: { values: readThumbs(raw.thumbs.values), grads: readThumbs(raw.thumbs.grads) },
+    notOnRecord: raw.notOnRecord,
     errors: new Map(raw.errors.at.map((tensor, i) => [tensor, decoded(raw.errors.value[i])])),
     levels: new Map(),
   };
@@ -222,6 +223,7 @@ function readLevel(name, raw, data, texts) {
   const boxOfTensor = new Map(tensor.map((of, i) => [of, i]));
   const boxOfSeries = new Map(tensor.map((of, i) => [series.of[of], i]));
   const rolled = name === 'rolled';
+  const worst = raw.worst?.map((found) => found && { error: decoded(found[0]), t: found[1] });
   const level = {
     name,
     rolled,
@@ -240,12 +242,12 @@ function readLevel(name, raw, data, texts) {
       if (number === null) return undefined;
       return rolled ? boxOfSeries.get(number) : boxOfTensor.get(series.tensor(number, t));
     },
-    boxOf: (tensor) => boxOfTensor.get(tensor),
-    /** The box to mark as the first to differ; in the rolled picture it is that of one timestep alone. */
-    first(t) {
-      if (!rolled || data.first === null) return raw.first ?? undefined;
-      return tensors.time(data.first) === t ? boxOfSeries.get(series.of[data.first]) : undefined;
-    },
+    /** The box that shows a tensor; in the rolled picture it does so for every timestep. */
+    boxOf: (of) => (rolled ? boxOfSeries.get(series.of[of]) : boxOfTensor.get(of)),
+    /** The box to mark as the first to differ. */
+    first: raw.first ?? undefined,
+    /** In the rolled picture: the worst error that a box stands for, and at which timestep; null for none. */
+    worst: (box) => worst?.[box] ?? null,
     /** The tensor that a box shows: in the rolled picture that of the timestep which is looked at. */
     tensorAt(box, t) {
       const own = tensor[box];
@@ -312,5 +314,6 @@ function readWires(raw, courses, texts) {
     tail: raw.tail,
     head: raw.head,
     flow: raw.flow.map(decoded),
+    notOnRecord: new Set(raw.notOnRecord),
   };
 }

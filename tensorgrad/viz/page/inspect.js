@@ -57,8 +57,7 @@ function makeInspector(page) {
     if (shape) add('shape', `${shape} ${dtype}`);
     if (t !== null) add('timestep', String(t));
     add('id', make('code', {}, data.tensors.id(tensor)));
-    if (data.errors.size)
-      add('error', data.errors.has(tensor) ? say(data.errors.get(tensor)) : 'not compared');
+    if (data.errors.size) add('error', errorInWords(page, tensor));
     if (tensor === data.first)
       list.append(make('div', { class: 'bad' }, 'The first to differ, in the order of a backward.'));
     for (const note of data.tensors.notes(tensor)) list.append(make('div', { class: 'note' }, bdi(note)));
@@ -117,10 +116,12 @@ function makeInspector(page) {
 
   function links(tensor) {
     const level = page.level();
-    const box = level.rolled ? level.find(data.series.of[tensor], state.t) : level.boxOf(tensor);
+    const box = level.boxOf(tensor);
     if (box === undefined) return [];
-    const list = (what, boxes) => {
-      const tensors = [...new Set(boxes.map((other) => level.tensorAt(other, state.t)))];
+    const list = (what, wires, near, far) => {
+      const found = wires.map((i) => wireInTime(data, level, i, state.t, near)).filter(Boolean);
+      const tensorOf = ({ level: one, wire }) => one.tensorAt(one.wires[far][wire], state.t);
+      const tensors = [...new Set(found.map(tensorOf))];
       if (!tensors.length) return [];
       const shown = tensors
         .slice(0, MOST_LINKS)
@@ -135,7 +136,10 @@ function makeInspector(page) {
         shown.push(make('span', { class: 'quiet' }, `and ${tensors.length - MOST_LINKS} more`));
       return [make('div', { class: 'links' }, make('span', { class: 'quiet' }, what), ...shown)];
     };
-    return [...list('made from', level.operands(box)), ...list('used by', level.users(box))];
+    return [
+      ...list('made from', level.wiresInto[box], 'head', 'tail'),
+      ...list('used by', level.wiresFrom[box], 'tail', 'head'),
+    ];
   }
 
   page.add((changed) => {
@@ -220,22 +224,22 @@ function makeHint(page) {
       if (shape) add(`${shape} ${dtype}`);
       if (data.values.any) add(`‖value‖ ${say(data.values.norm(tensor))}`);
       if (data.grads.any) add(`‖gradient‖ ${gradientInWords(data, tensor)}`);
-      if (data.errors.has(tensor)) add(`error ${say(data.errors.get(tensor))}`);
+      if (data.errors.size) add(`error ${errorInWords(page, tensor)}`);
       return lines;
     }
-    const { wires, boxes } = level;
-    const [tail, head] = [wires.tail[state.wire], wires.head[state.wire]];
-    const name = (box) => bdi(shortened(titleOf(data, level.tensorAt(box, state.t)), 60));
-    const lines = [
-      make('div', {}, ...(tail < 0 ? [] : [name(tail)]), ' → ', ...(head < 0 ? [] : [name(head)])),
-    ];
+    const found = wireInTime(data, level, state.wire, state.t);
+    const { level: one, wire } = found ?? { level, wire: state.wire };
+    const title = one.rolled ? (_, tensor) => data.tensors.name(tensor) : titleOf;
+    const name = (box) =>
+      box < 0 ? [] : [bdi(shortened(title(data, one.tensorAt(box, state.t)), 60))];
+    const lines = [make('div', {}, ...name(one.wires.tail[wire]), ' → ', ...name(one.wires.head[wire]))];
+    if (!found) lines.push(make('div', {}, `not at t=${state.t}`));
     if (data.grads.any) {
       const flow = flowAt(data, level, state.wire, state.t);
-      lines.push(
-        make('div', {}, `flows back: ${flow === null ? 'nothing is known to' : `norm ${say(flow)}`}`),
-      );
+      const known = flow === null ? 'no gradient flows back' : `flows back: norm ${say(flow)}`;
+      lines.push(make('div', {}, flow === undefined ? data.notOnRecord : known));
     }
-    return boxes.count ? lines : [];
+    return lines;
   }
 
   page.add((changed) => {

@@ -21,7 +21,8 @@ function makeLook(data, level, state, palette, scales) {
 
   function measure(box) {
     const tensor = level.tensorAt(box, state.t);
-    return state.view === 'compare' ? (data.errors.get(tensor) ?? null) : data.grads.norm(tensor);
+    if (state.view === 'backward') return data.grads.norm(tensor);
+    return level.worst(box)?.error ?? data.errors.get(tensor) ?? null;
   }
 
   function plainBox(box) {
@@ -75,7 +76,9 @@ function makeLook(data, level, state, palette, scales) {
   }
 
   function measuredWire(i, scale) {
-    const code = scale.code(flowAt(data, level, i, state.t));
+    const flow = flowAt(data, level, i, state.t);
+    if (flow === undefined) return plainWire(i);
+    const code = scale.code(flow);
     const looks = { color: scale.color(code), width: thickness(code), head: 4 + thickness(code), code };
     if (code === ZERO) return { ...looks, dash: [1.5, 3] };
     if (code === UNKNOWN) return { ...looks, dash: [5, 3] };
@@ -100,7 +103,7 @@ function makeLook(data, level, state, palette, scales) {
     // On paper no timestep is the one that is looked at.
     marked: state.marked ?? true,
     backwards: state.view === 'backward',
-    first: state.view === 'compare' ? level.first(t) : undefined,
+    first: state.view === 'compare' ? level.first : undefined,
     scale,
     box: scale ? (box) => coded(scale.code(measure(box)), scale) : plainBox,
     coded,
@@ -122,16 +125,49 @@ function makeLook(data, level, state, palette, scales) {
   };
 }
 
-/** What flows back along a wire; in the rolled picture at the timestep which is looked at, where it is known. */
+/** What flows back along a wire: null if nothing does, undefined if it was not measured, inside a checkpoint. */
 function flowAt(data, level, i, t) {
-  const { wires, boxes } = level;
-  const whole = data.levels.get('op');
-  const [tail, head] = [wires.tail[i], wires.head[i]];
-  if (!level.rolled || !whole || tail < 0 || head < 0 || level.time(head) === null) return wires.flow[i];
-  const { of, tensor } = data.series;
-  const there = whole.boxOf(tensor(of[boxes.tensor[head]], t));
-  if (there === undefined) return wires.flow[i];
-  const isSame = (other) => of[whole.boxes.tensor[whole.wires.tail[other]]] === of[boxes.tensor[tail]];
-  const found = whole.wiresInto[there].find(isSame);
-  return found === undefined ? null : whole.wires.flow[found];
+  const found = wireInTime(data, level, i, t);
+  if (!found) return null;
+  const { flow, notOnRecord } = found.level.wires;
+  return notOnRecord.has(found.wire) ? undefined : flow[found.wire];
+}
+
+/**
+ * The wire of the rolled picture at a timestep, that of its head or else of its tail: a level that draws it, and its
+ * number there; null where the timestep has no such wire. What is there once, or drawn nowhere else, is itself.
+ */
+function wireInTime(data, level, i, t, first = 'head') {
+  const own = { level, wire: i };
+  const at = { tail: level.wires.tail[i], head: level.wires.head[i] };
+  // A rail, or a gather, has one end alone, and carries what it carries for all timesteps.
+  if (!level.rolled || at.tail < 0 || at.head < 0) return own;
+  const near = [first, 'head', 'tail'].find((end) => level.time(at[end]) !== null);
+  if (!near) return own;
+  const found = drawnWire(data, level, i, t, near);
+  if (found !== null) return found ?? own;
+  // Even the timestep that is drawn for all has none: it joins what two sequences do at their ends.
+  return drawnWire(data, level, i, level.time(at[near]), near) ? null : own;
+}
+
+/** The same in another level; undefined if no level draws the end that it is to be found by. */
+function drawnWire({ levels, series }, level, i, t, near) {
+  const far = near === 'head' ? 'tail' : 'head';
+  const [here, there] = [near, far].map((end) => level.boxes.tensor[level.wires[end][i]]);
+  const between = (one, box, tensor) =>
+    (near === 'head' ? one.wiresInto : one.wiresFrom)[box].filter(
+      (wire) => series.of[one.boxes.tensor[one.wires[far][wire]]] === series.of[tensor],
+    );
+  // Of several between the same two boxes, such as h and c of one cell, the one in the same place.
+  const place = between(level, level.boxOf(here), there).indexOf(i);
+  let found;
+  // A wire may stand for several operations, which only the level of the cells draws as one.
+  for (const whole of ['op', 'cell'].map((name) => levels.get(name)).filter(Boolean)) {
+    const box = whole.boxOf(series.tensor(series.of[here], t));
+    if (box === undefined) continue;
+    const wire = between(whole, box, there)[place];
+    if (wire !== undefined) return { level: whole, wire };
+    found = null;
+  }
+  return found;
 }

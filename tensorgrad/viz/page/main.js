@@ -28,8 +28,16 @@ function startPage() {
   page.touch('start');
   page.update();
   if (!whyNoView(data)[raw.view]) page.set({ view: raw.view });
-  if (page.state.view === 'compare' && data.first != null) page.jump(data.first);
+  if (page.state.view === 'compare' && data.first !== null) showFirst(page);
   window.tensorgradPage = page;
+}
+
+/** Begin where a comparison first differs, at the level that was asked for if it shows the place. */
+function showFirst(page) {
+  const { data, state } = page;
+  const level = page.level();
+  const t = data.tensors.time(data.first) ?? state.t;
+  page.jump(level.first === undefined ? data.first : level.tensorAt(level.first, t));
 }
 
 startPage();

@@ -3,6 +3,8 @@
 const LEAST_LABEL_SCALE = 0.5;
 const LEAST_NAMED_BAND = 8;
 const LEAST_LETTERS = 8;
+// The layout keeps room for labels of this size.
+const LABEL_SIZE = 10;
 const LEAST_BOX_WIDTH = 9;
 const LEAST_COLUMN_WIDTH = 40;
 const RULER = 24;
@@ -134,11 +136,11 @@ function paintWires(surface, level, camera, look, visible, detail) {
       if (!heads.has(ends)) heads.set(ends, { shapes: [], style: { fill: color, alpha } });
       heads.get(ends).shapes.push(arrowhead(line, look.backwards, head * scale));
     }
-    if (label && detail !== 'blocks') labels.push([line, label, color]);
+    if (label && detail !== 'blocks') labels.push([line, label]);
   }
   for (const { lines, style } of pens.values()) surface.lines(lines, style);
   for (const { shapes, style } of heads.values()) surface.shapes(shapes, style);
-  for (const [line, label, color] of labels) paintLabel(surface, camera, look, line, label, color);
+  for (const [line, label] of labels) paintLabel(surface, camera, look.palette.soft, line, label);
 }
 
 function onScreen(camera, points) {
@@ -161,26 +163,24 @@ function arrowhead(line, backwards, size) {
   return [x, y, x - dx - dy / 2, y - dy + dx / 2, x - dx + dy / 2, y - dy - dx / 2];
 }
 
-function paintLabel(surface, camera, look, line, label, color) {
-  const [x, y] = midpoint(line);
-  const size = Math.max(9, 11 * camera.unit());
-  const width = label.length * size * 0.56 + 8;
-  surface.rect(x - width / 2, y - size * 0.75, width, size * 1.5, { fill: look.palette.frame, radius: 4 });
-  surface.text(x, y + size * 0.36, label, { size, bold: true, fill: color });
+/** Where the layout keeps room for it: right of the longest stretch of its line if that is upright, else above. */
+function paintLabel(surface, camera, fill, line, label) {
+  const [x, y, upright] = labelPlace(line);
+  const unit = camera.unit();
+  const size = Math.max(LEAST_LETTERS, LABEL_SIZE * unit);
+  if (upright) surface.text(x + 5 * unit, y + 0.36 * size, label, { size, fill, align: 'left' });
+  else surface.text(x, y - 4 * unit, label, { size, fill });
 }
 
-function midpoint(line) {
-  let half = 0;
-  for (let k = 2; k < line.length; k += 2)
-    half += Math.hypot(line[k] - line[k - 2], line[k + 1] - line[k - 1]) / 2;
+/** The middle of the longest stretch of a line, and whether that runs up or down. */
+function labelPlace(line) {
+  let [longest, at] = [-1, 2];
   for (let k = 2; k < line.length; k += 2) {
-    const [dx, dy] = [line[k] - line[k - 2], line[k + 1] - line[k - 1]];
-    const length = Math.hypot(dx, dy);
-    if (half <= length)
-      return [line[k - 2] + (dx * half) / (length || 1), line[k - 1] + (dy * half) / (length || 1)];
-    half -= length;
+    const length = Math.hypot(line[k] - line[k - 2], line[k + 1] - line[k - 1]);
+    if (length > longest) [longest, at] = [length, k];
   }
-  return [line[0], line[1]];
+  const [fromX, fromY, toX, toY] = line.slice(at - 2, at + 2);
+  return [(fromX + toX) / 2, (fromY + toY) / 2, Math.abs(toY - fromY) > Math.abs(toX - fromX)];
 }
 
 // --- boxes -----------------------------------------------------------------------------------------------

@@ -149,7 +149,9 @@ function makeTable(page) {
 // --- the legend ------------------------------------------------------------------------------------------
 function makeLegend(page) {
   page.add((changed) => {
-    if (['view', 'level', 'theme', 'start'].some((what) => changed.has(what)))
+    // Of the rolled picture it says which timestep the numbers are of.
+    const whose = changed.has('t') && page.level().rolled;
+    if (whose || ['view', 'level', 'theme', 'start'].some((what) => changed.has(what)))
       $('legend').replaceChildren(...legendItems(page));
   });
 }
@@ -157,8 +159,20 @@ function makeLegend(page) {
 /** What the colours mean in the view and at the level that are shown. */
 function legendItems(page) {
   const scale = page.scales[page.state.view];
-  const notes = page.data.notes.map((note) => make('span', { class: 'item quiet' }, bdi(note)));
-  return [...(scale ? scaleItems(page, scale) : kindItems(page)), ...notes];
+  const notes = [...whoseNumbers(page), ...page.data.notes];
+  const quiet = notes.map((note) => make('span', { class: 'item quiet' }, bdi(note)));
+  return [...(scale ? scaleItems(page, scale) : kindItems(page)), ...quiet];
+}
+
+/** Of one timestep that is drawn for all, which one the colours are of. */
+function whoseNumbers({ data, state, level: shown }) {
+  const level = shown();
+  if (!level.rolled || state.view === 'forward' || data.frames.steps < 2) return [];
+  if (state.view === 'compare') return ['Boxes have the worst error of all timesteps.'];
+  const times = new Set(level.boxes.tensor.map((_, box) => data.tensors.time(level.tensorAt(box, state.t))));
+  const steps = [...times].filter((t) => t !== null).map((t) => `t=${t}`);
+  const all = data.strips.length ? '; the strips have all' : '';
+  return [`Boxes and lines have the numbers of ${steps.join(' and ')}${all}.`];
 }
 
 function kindItems(page) {
@@ -203,7 +217,7 @@ function scaleItems(page, scale) {
         kind === 'unknown' && state.view === 'compare' ? 'not compared' : data.special[kind].words;
       return make('span', { class: 'item' }, sampleOf(look.coded(Number(code), scale)), words);
     });
-  const cut = scale.cut ? [make('span', { class: 'item' }, `the darkest: 1e${scale.low} and less`)] : [];
+  const cut = scale.cut ? [make('span', { class: 'item' }, `the darkest for 1e${scale.low} and less`)] : [];
   return [
     make('span', { class: 'item scale' }, what, make('span', { class: 'bars' }, bar, ticks)),
     ...cut,

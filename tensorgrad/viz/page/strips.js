@@ -137,13 +137,18 @@ function share(x) {
   return `${Number((100 * x).toPrecision(3))}%`;
 }
 
+/** Why there is nothing to follow through time; empty where there is. */
+function whyNoTime({ steps }) {
+  return ['There are no timesteps', 'There is only one timestep'][steps] ?? '';
+}
+
 // --- the scrubber ----------------------------------------------------------------------------------------
 function makeTimeline(page) {
   const { data, state } = page;
   const { from, to, steps, times, index } = data.frames;
   const [range, canvas, shown] = [$('time'), $('overview'), $('now')];
   Object.assign(range, { min: 0, max: Math.max(0, steps - 1), value: index(state.t) });
-  const alone = steps < 2 ? 'There is only one timestep' : '';
+  const alone = whyNoTime(data.frames);
   for (const control of [range, $('previous'), $('next')]) disable(control, alone);
   $('timeline').classList.toggle('still', Boolean(alone));
 
@@ -166,19 +171,15 @@ function makeTimeline(page) {
   }
 
   /** A bracket around the timesteps that are in sight. */
-  function paintWindow(pen, toX, half) {
+  function paintWindow(pen, toX, half, width) {
     const [level, camera] = [page.level(), page.camera()];
     if (level.rolled || !level.columns.length) return;
     const seen = level.columns.filter((c) => camera.toX(c.to) > 0 && camera.toX(c.from) < camera.width);
     if (!seen.length || seen.length === level.columns.length) return;
     pen.strokeStyle = page.palette.ink;
     pen.lineWidth = 1.5;
-    pen.strokeRect(
-      toX(index(seen[0].t)) - half,
-      1.5,
-      toX(index(seen.at(-1).last)) - toX(index(seen[0].t)) + 2 * half,
-      17,
-    );
+    const left = Math.max(1, toX(index(seen[0].t)) - half);
+    pen.strokeRect(left, 1.5, Math.min(width - 1, toX(index(seen.at(-1).last)) + half) - left, 17);
   }
 
   range.addEventListener('input', () => page.goTo(times[Number(range.value)]));

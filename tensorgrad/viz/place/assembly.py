@@ -16,6 +16,7 @@ from tensorgrad.viz.place.joints import Joints, PartKey
 from tensorgrad.viz.place.parts import Item, Name, Part
 from tensorgrad.viz.place.phases import Phases, Unit
 from tensorgrad.viz.place.ways import Bus, Ways
+from tensorgrad.viz.shapes import LABEL_SIZE
 from tensorgrad.viz.text import TITLE, text_width
 
 __all__ = ["BETWEEN_FRAMES", "BLOCK_PAD", "HOUSE_PAD", "Assembly"]
@@ -29,7 +30,6 @@ _BETWEEN_BANDS = 22.0
 _REGION_PAD = 12.0
 # Between a phase and what stands beside it.
 _BESIDE = 10.0
-_LABEL = 10.0
 # More ways than this under the frames of a band share their lanes.
 _MOST_LANES = 40
 
@@ -116,7 +116,7 @@ class Assembly:
                 columns = steps[scene.home[scene.tails[k]]].columns[0], steps[number].columns[0]
                 spans[self.band_under(phase, k, number)].append((min(columns), max(columns), k))
                 if self.vertical:
-                    self.lane_step = round(text_width("skips 000", _LABEL)) + 8.0
+                    self.lane_step = round(text_width("skips 000", LABEL_SIZE)) + 8.0
             for band, found in spans.items():
                 ends: list[int] = []
                 for low, high, k in sorted(found):

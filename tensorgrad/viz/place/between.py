@@ -279,12 +279,11 @@ class _Between:
         for at, k in enumerate(step.arrows):
             i, arrow = scene.tails[k], scene.arrows[k]
             before = scene.home[i]
-            one = scene.steps[before]
             if before < 0 or not ways.here(before):
-                plan = Plan("tap", bus=self.bus_into(i, self.level_in_block(i, number)))
-                assert plan.bus is not None
-                plan.bus.taps.append((k, number))
-            elif one.block:
+                bus = self.bus_into(i, self.level_in_block(i, number))
+                bus.taps.append((k, number))
+                plan = Plan("tap", bus=bus)
+            elif (one := scene.steps[before]).block:
                 plan = Plan("blocks" if one.columns == step.columns else "skip")
             else:
                 source = ways.slot_of[i], arrow.role

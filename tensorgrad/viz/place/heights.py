@@ -12,6 +12,7 @@ from tensorgrad.viz.place.columns import Column
 from tensorgrad.viz.place.lanes import Net, lanes
 from tensorgrad.viz.place.nests import Nests
 from tensorgrad.viz.place.ways import Bus, Entry, Exit, Key, Points, Sink, Source, Ways
+from tensorgrad.viz.shapes import LABEL_SIZE
 from tensorgrad.viz.text import TITLE, text_width
 
 __all__ = ["PAD", "Sheet"]
@@ -27,7 +28,6 @@ _LEAST_CHANNEL, _LEAST_EMPTY = 26.0, 18.0
 _SIDE = 9.0
 # Far enough for heights of different bands never to meet.
 _BAND = 1e6
-_LABEL = 10.0
 
 
 class Sheet:
@@ -84,7 +84,7 @@ class Sheet:
                 one = net(entry.key, ways.level[sink[0]])
                 one.before, one.beyond = entry.side < 0, entry.side > 0
                 one.highs.append(column.port(sink, entry.key))
-        self._part_directions(channels)
+        self._part_directions()
         self.counts = [lanes(nets) for nets in channels]
         self.used = [bool(nets) for nets in channels]
         rails: list[list[Bus]] = [[] for _ in channels]
@@ -95,7 +95,7 @@ class Sheet:
         self.rails = [self._pack(buses) for buses in rails]
         self.gathers = [self._pack(buses) for buses in gathers]
 
-    def _part_directions(self, channels: Sequence[list[Net]]) -> None:
+    def _part_directions(self) -> None:
         """Where values go to the left as well as to the right, they must not meet between two timesteps."""
         sides = {out.side for out in self.ways.exits.values()}
         if len(sides) > 1:
@@ -303,7 +303,7 @@ class Sheet:
         ]
         if not any(labels):
             return 0.0
-        return 16.0 if self.vertical else 10.0 + max(text_width(label, _LABEL) for label in labels)
+        return 16.0 if self.vertical else 10.0 + max(text_width(label, LABEL_SIZE) for label in labels)
 
     def _far_bus(self, bus: Bus) -> float:
         return _BAND * (self.column.band_at(bus.level) or 0) + bus.v

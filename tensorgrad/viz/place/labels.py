@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from tensorgrad.viz.picture import Outline, Placed, Wire
-from tensorgrad.viz.shapes import label_place
+from tensorgrad.viz.shapes import LABEL_SIZE, label_place
 from tensorgrad.viz.text import TITLE, TITLE_AT, text_width
 
 __all__ = ["uncovered"]
 
 _Rectangle = tuple[float, float, float, float]
-_SIZE = 10.0
 
 
 def uncovered(
@@ -48,7 +47,7 @@ def uncovered(
 
 def _where(wire: Wire) -> _Rectangle:
     x, y, upright = label_place(wire.points)
-    width = text_width(wire.label, _SIZE)
+    width = text_width(wire.label, LABEL_SIZE)
     return (
         (x + 5.0, y - 5.0, x + 5.0 + width, y + 6.0)
         if upright

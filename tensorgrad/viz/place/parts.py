@@ -92,7 +92,8 @@ class Part:
         Args:
             items: boxes and parts.
             strands: what is joined, by any name.
-            side: 1 for a part before a phase, whose items stand far right; -1 for one after a phase.
+            side: 1 for a part before a phase, whose items stand far right; -1 for one after a phase, 0 for
+                one in between or within another.
         """
         self.items, self.strands = items, strands
         self.listed = list(items.values())

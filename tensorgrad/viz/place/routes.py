@@ -68,7 +68,7 @@ class _Drawn:
         if self.all.vertical:
             width, height = height, width
         placed = tuple(one for one in self.placed if one is not None)
-        outlines = (*self._regions(placed), *self.stamps.outlines)
+        outlines = (*self._regions(), *self.stamps.outlines)
         wires = uncovered(placed, outlines, self.paper.wires())
         return Picture(
             self.scene.model,
@@ -98,7 +98,7 @@ class _Drawn:
                 longest = found
         return tuple((time, *longest[time]) for time in sorted(longest))
 
-    def _regions(self, placed: tuple[Placed, ...]) -> list[Outline]:
+    def _regions(self) -> list[Outline]:
         """The scopes outside of the timesteps, but those among whose boxes others stand."""
         everything = self.all
         found = []

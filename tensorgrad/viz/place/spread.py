@@ -43,7 +43,7 @@ def spread(
         ends: by link, where at its upper end it ends; links of one end do not occur together.
     """
     fixed, ends = fixed or {}, ends or {}
-    chosen = _threads(levels, links, real, fixed)
+    chosen = _threads(levels, links, fixed)
     lines = _Lines(len(half), chosen)
     for level in levels:
         for i, b in enumerate(level):
@@ -68,7 +68,7 @@ def spread(
 
 
 def _threads(
-    levels: Sequence[Sequence[int]], links: Sequence[Link], real: Sequence[bool], fixed: Mapping[int, float]
+    levels: Sequence[Sequence[int]], links: Sequence[Link], fixed: Mapping[int, float]
 ) -> list[tuple[int, int]]:
     """The links that are to be straight, from below: each the one that matters most to both of its ends."""
     at = {n: i for level in levels for i, n in enumerate(level)}

@@ -51,7 +51,8 @@ class Entry:
         key: of what enters, by which way.
         side: -1 from the left, 1 from the right.
         source: how it left; None if a block hands it on.
-        kind: "next" from a neighbour, "skip" from under the frames, "loop" from the same column.
+        kind: "next" from a neighbour, "skip" from under the frames, "loop" from the same column; "first" from
+            outside into the first timestep, "join" from a line of the values of many timesteps.
         sinks: the kinds of timesteps in which it is used there, by who uses it.
         aside: those of them that are entered through the side.
         heights: at which each is entered.
@@ -122,8 +123,9 @@ class Plan:
     """How an arrow into a timestep is drawn: the same object for all arrows that are drawn alike.
 
     Attributes:
-        kind: "edge", "back" for one that leads down in its column, "loop", "carried", "skip", "tap", or
-            "blocks" from one block to another in its column.
+        kind: "edge", "back" for one that leads down in its column, "loop", "carried", "skip", "tap", "join"
+            for one of many that lead to one timestep, or "blocks" from one block to another in its column;
+            empty until it is found.
         sink: who uses it; None for a block.
         source, exit, entry, bus: the way that it takes; a block has neither source nor exit.
         drawn: by distance along time, the way in the picture, once it is known.
@@ -153,7 +155,10 @@ class Ways:
         slot_of: by box, its slot.
         kinds: by timestep, its kind; -1 for a block.
         columns: how many there are.
+        first, offset: of each band, the numbers of its first slot and of its first kind of timestep.
+        inner: of each band, by kind of timestep, a plan for each arrow, but for those from outside.
         links: by source, its sinks within the column, each with the kinds of timesteps in which it is one.
+        exits, entries, buses: how values leave and enter columns, and run along time, by key.
         plans: by timestep, one for each arrow into it.
         skips: (arrow, timestep) of all that go under the frames.
     """
