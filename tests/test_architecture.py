@@ -37,6 +37,17 @@ LAYERS = [
     ["cli"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+# Within `viz` likewise, from what is to be drawn to the drawing.
+VIZ_LAYERS = [
+    ["model", "steps"],
+    ["scopes"],
+    ["build", "levels", "picture"],
+    ["style"],
+    ["measuring", "place"],
+    ["onnx", "painting", "plots", "tables", "writers"],
+    ["drawing"],
+]
+VIZ_LEVEL = {part: level for level, parts in enumerate(VIZ_LAYERS) for part in parts}
 
 
 def modules() -> dict[str, Path]:
@@ -123,6 +134,47 @@ def test_every_part_has_its_place() -> None:
 @pytest.mark.parametrize("name", INNER)
 def test_lower_layers_do_not_import_higher_ones(name: str) -> None:
     assert violations(name) == []
+
+
+def viz_violations(name: str, source: str | None = None) -> list[str]:
+    """The imports of a module of `viz` from a part that does not stand below its own."""
+    mine = name.split(".")[2]
+    inner = sorted(other for other in inner_imports(name, source) if other.startswith("tensorgrad.viz"))
+    found = [f"{name} imports the top of viz" for other in inner if other == "tensorgrad.viz"]
+    for other in inner:
+        part = other.split(".")[2] if other != "tensorgrad.viz" else mine
+        if part != mine and VIZ_LEVEL[part] >= VIZ_LEVEL[mine]:
+            found.append(f"{name} imports {other}, which does not stand below it")
+    return found
+
+
+VIZ = sorted(name for name in MODULES if name.startswith("tensorgrad.viz."))
+
+
+def test_every_part_of_viz_has_its_place() -> None:
+    assert {name.split(".")[2] for name in VIZ} == set(VIZ_LEVEL)
+
+
+@pytest.mark.parametrize("name", VIZ)
+def test_within_viz_lower_layers_do_not_import_higher_ones(name: str) -> None:
+    assert viz_violations(name) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "caught"),
+    [
+        ("tensorgrad.viz.place.scene", "from tensorgrad.viz.measuring.measures import Measures", True),
+        ("tensorgrad.viz.style.text", "from tensorgrad.viz import levels, place", True),
+        ("tensorgrad.viz.writers.svg", "from ..painting import paint", True),
+        ("tensorgrad.viz.model", "from tensorgrad.viz.build import build", True),
+        ("tensorgrad.viz.place.scene", "from tensorgrad.viz import draw", True),
+        ("tensorgrad.viz.writers.svg", "from .render import render", False),
+        ("tensorgrad.viz.writers.svg", "from tensorgrad.viz import picture", False),
+        ("tensorgrad.viz.drawing", "def f():\n    from tensorgrad.viz.writers.html import to_html", False),
+    ],
+)
+def test_planted_imports_within_viz_are_caught(name: str, source: str, caught: bool) -> None:
+    assert bool(viz_violations(name, source)) == caught
 
 
 def test_modules_import_each_other_in_no_circle() -> None:

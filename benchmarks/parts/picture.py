@@ -62,7 +62,7 @@ class Drawer:
 
     def __init__(self, T: int, level: str, work: str, path: str) -> None:
         from benchmarks.peers.pictures_tensorgrad import record
-        from tensorgrad.viz.render import render
+        from tensorgrad.viz.writers.render import render
 
         self.render = render
         self.level = level

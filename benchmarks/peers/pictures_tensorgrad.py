@@ -10,7 +10,7 @@ import numpy as np
 import tensorgrad as tg
 from tensorgrad import functional as F
 from tensorgrad import nn
-from tensorgrad.viz.render import render
+from tensorgrad.viz.writers.render import render
 
 
 class Network(NamedTuple):

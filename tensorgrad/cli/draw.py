@@ -70,42 +70,43 @@ def draw(
     A page has all there is to see, whatever is asked for here. PNG and PDF are rendered by Graphviz; where it
     is not installed, the DOT text is written instead.
     """
-    from tensorgrad import viz
-    from tensorgrad.viz.drawing import suffix_of
-
     path = out or Path(f"{cell if checkpoint is None else 'model'}.html")
-    suffix_of(path)
-    if not path.parent.is_dir():
-        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
+    _check_path(path)
     if checkpoint is None:
         if text is not None:
             raise UserError("--text is for a trained model: name it with --checkpoint")
         problem = fresh_model(cell, steps, hidden, vocab, batch)
     else:
-        given = runs.given(ctx, _OF_A_FRESH_MODEL)
-        if any(given):
+        if any(runs.given(ctx, _OF_A_FRESH_MODEL)):
             raise UserError(
                 "a trained model has its own cell and sizes: --checkpoint goes with none of --cell, --steps, "
                 "--hidden, --vocab and --batch"
             )
         problem = trained_model(checkpoint, text or "")
+    shown = {"values": values, "grads": grads, "backward": backward, "rankdir": "TB" if down else "LR"}
+    count = _draw(problem, path, level=level, steps=drawn_steps(show), **shown)
+    print(f"{path}: {problem.T:,} timestep{'s' if problem.T > 1 else ''}, {count:,} values")
+
+
+def _check_path(path: Path) -> None:
+    """Before anything is computed, see whether a drawing can be written there."""
+    from tensorgrad.viz.drawing import suffix_of
+
+    suffix_of(path)
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
+
+
+def _draw(problem: Problem, path: Path, **shown: Any) -> int:
+    """Write the drawing, and say how many values the graph has; the rest are arguments of `viz.draw`."""
+    from tensorgrad import viz
+
     try:
-        drawing = viz.draw(
-            problem.loss,
-            unrolled=problem.unrolled,
-            params=problem.params,
-            level=level,  # type: ignore[arg-type]  # checked there
-            steps=drawn_steps(show),
-            values=values,
-            grads=grads,
-            backward=backward,
-            rankdir="TB" if down else "LR",
-        )
+        drawing = viz.draw(problem.loss, unrolled=problem.unrolled, params=problem.params, **shown)
         drawing.save(path)
     except (GraphError, viz.RenderError) as error:
         raise UserError(str(error)) from error
-    count = len(drawing.whole.boxes)
-    print(f"{path}: {problem.T:,} timestep{'s' if problem.T > 1 else ''}, {count:,} values")
+    return len(drawing.whole.boxes)
 
 
 def drawn_steps(text: str) -> str | Iterator[int] | None:

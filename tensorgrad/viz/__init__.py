@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensorgrad.nn.module import Module
 from tensorgrad.tensor import Tensor
-from tensorgrad.viz.summary import Summary, summary
+from tensorgrad.viz.tables.summary import Summary, summary
 
 if TYPE_CHECKING:
     import tensorgrad.viz.plots as plots
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from tensorgrad.viz.drawing import draw as draw
     from tensorgrad.viz.onnx import OnnxError as OnnxError
     from tensorgrad.viz.onnx import export_onnx as export_onnx
-    from tensorgrad.viz.render import RenderError as RenderError
-    from tensorgrad.viz.table import TraceTable as TraceTable
-    from tensorgrad.viz.table import trace_table as trace_table
+    from tensorgrad.viz.tables.table import TraceTable as TraceTable
+    from tensorgrad.viz.tables.table import trace_table as trace_table
+    from tensorgrad.viz.writers.render import RenderError as RenderError
 
 __all__ = [
     "Drawing",
@@ -36,16 +36,16 @@ __all__ = [
 _LATER = {
     "Drawing": "drawing",
     "OnnxError": "onnx",
-    "RenderError": "render",
-    "TraceTable": "table",
+    "RenderError": "writers.render",
+    "TraceTable": "tables.table",
     "draw": "drawing",
     "export_onnx": "onnx",
-    "trace_table": "table",
+    "trace_table": "tables.table",
 }
 
 
 def _notebook() -> Any:
-    return importlib.import_module("tensorgrad.viz.notebook")
+    return importlib.import_module("tensorgrad.viz.tables.notebook")
 
 
 Tensor._repr_html_ = lambda self: str(_notebook().tensor_html(self))

@@ -12,14 +12,16 @@ from tensorgrad.bptt.report import Report
 from tensorgrad.context import collector_paused
 from tensorgrad.errors import GraphError, UserError
 from tensorgrad.viz import levels
-from tensorgrad.viz.dot import to_dot
-from tensorgrad.viz.measure import measure, walk
-from tensorgrad.viz.measures import Measures
-from tensorgrad.viz.model import Model, build
-from tensorgrad.viz.paint import notes, paint
+from tensorgrad.viz.build import build
+from tensorgrad.viz.measuring.measure import measure, walk
+from tensorgrad.viz.measuring.measures import Measures
+from tensorgrad.viz.model import Model
+from tensorgrad.viz.painting.notes import notes
+from tensorgrad.viz.painting.paint import paint
 from tensorgrad.viz.picture import Picture
 from tensorgrad.viz.place import place
-from tensorgrad.viz.svg import to_svg
+from tensorgrad.viz.writers.dot import to_dot
+from tensorgrad.viz.writers.svg import to_svg
 
 if TYPE_CHECKING:
     import graphviz
@@ -245,7 +247,7 @@ class Drawing:
 
     def _render(self, path: Path, form: str, timeout: float) -> None:
         # Imported here, for it has no part in starting tensorgrad.
-        from tensorgrad.viz.render import RenderError, render
+        from tensorgrad.viz.writers.render import RenderError, render
 
         try:
             data = render(self.source, form, timeout)
@@ -258,8 +260,8 @@ class Drawing:
         _write(path, data)
 
     def _page(self, title: str) -> str:
-        from tensorgrad.viz.html import to_html
-        from tensorgrad.viz.thumbs import thumbnails
+        from tensorgrad.viz.measuring.thumbs import thumbnails
+        from tensorgrad.viz.writers.html import to_html
 
         models = {level: self._for_page(level) for level in get_args(Level)}
         compare = self._shown.compare

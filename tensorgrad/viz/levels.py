@@ -14,12 +14,11 @@ from typing import Any
 
 from tensorgrad.errors import UserError
 from tensorgrad.viz.model import Arrow, Box, Frame, Model
+from tensorgrad.viz.steps import ENDS, named_steps
 
 __all__ = ["cells", "chosen_steps", "elided", "rolled", "sequences"]
 
-# How many timesteps stand at either end of a sequence that is not drawn whole.
-_ENDS = 5
-# Fewer are not worth a block.
+# Fewer timesteps are not worth a block.
 _LEAST_LEFT_OUT = 3
 _DOTS = "…"
 
@@ -54,18 +53,13 @@ def chosen_steps(model: Model, steps: str | Iterable[int] | None) -> frozenset[i
         >>> chosen_steps(Model((), (), (Frame("t0", "t=0", "", 0),)), [0])
         frozenset({0})
     """
-    if isinstance(steps, str):
-        if steps == "all":
-            return None
-        raise UserError(f'draw: steps= takes timesteps, such as range(10, 20), or "all", not {steps!r}')
-    if not isinstance(steps, Iterable | None) or isinstance(steps, bytes):
-        raise UserError(f"draw: steps= takes several timesteps, such as [3] or range(10, 20), not {steps!r}")
+    named = named_steps(steps, "draw", "[3]")
+    if named is None:
+        return None
     there = {frame.step for frames in sequences(model).values() for frame in frames}
     wanted = set()
     # The first that is wrong ends it: there may be any number of them.
-    for step in () if steps is None else steps:
-        if isinstance(step, bool) or not hasattr(step, "__index__"):
-            raise UserError(f"draw: a timestep in steps= is a whole number from 0 up, not {step!r}")
+    for step in named:
         if not there:
             raise UserError(
                 f"draw: there is no timestep {step}: nothing in this graph was made in a scope such as t=0"
@@ -73,7 +67,7 @@ def chosen_steps(model: Model, steps: str | Iterable[int] | None) -> frozenset[i
         if step not in there:
             first, last = (f"t={end(step or 0 for step in there)}" for end in (min, max))
             raise UserError(f"draw: there is no timestep {step}: the graph has {first} to {last}")
-        wanted.add(int(step))
+        wanted.add(step)
     return frozenset(wanted)
 
 
@@ -91,7 +85,7 @@ def elided(model: Model, wanted: Collection[int]) -> Model:
     """
     blocks: dict[str, Frame] = {}
     for frames in sequences(model).values():
-        ends = {frame.id for frame in (*frames[:_ENDS], *frames[-_ENDS:])}
+        ends = {frame.id for frame in (*frames[:ENDS], *frames[-ENDS:])}
         left_out = (frame.id not in ends and frame.step not in wanted for frame in frames)
         for between, group in groupby(zip(left_out, frames, strict=True), key=itemgetter(0)):
             gap = [each for _, each in group]
@@ -145,7 +139,7 @@ def cells(model: Model, opened: Collection[int] = ()) -> Model:
 
     Example:
         >>> import numpy as np, tensorgrad as tg
-        >>> from tensorgrad.viz.model import build
+        >>> from tensorgrad.viz.build import build
         >>> roll = tg.nn.unroll(tg.nn.LSTMCell(2, 3, seed=0), np.ones((2, 1, 2)))
         >>> [box.name for box in cells(build(roll.outputs.sum(), roll)).boxes if box.kind == "cell"]
         ['c, h', 'c, h']
@@ -246,7 +240,7 @@ def rolled(model: Model) -> Model:
 
     Example:
         >>> import numpy as np, tensorgrad as tg
-        >>> from tensorgrad.viz.model import build
+        >>> from tensorgrad.viz.build import build
         >>> roll = tg.nn.unroll(tg.nn.RNNCell(2, 3, seed=0), np.ones((5, 1, 2)))
         >>> [(a.tail, a.head, a.label) for a in rolled(build(roll.outputs.sum(), roll)).arrows if a.label]
         [('t2.h', 't2.a', '× 5')]

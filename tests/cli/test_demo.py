@@ -21,7 +21,7 @@ from tensorgrad.models.char_lm import CharLM
 from tensorgrad.models.corpus import python_reference
 from tensorgrad.models.manual import rnn as manual
 from tensorgrad.models.trainer import Trainer
-from tensorgrad.viz.render import render
+from tensorgrad.viz.writers.render import render
 
 PICTURES = ["gradient.png", "graph.html", "graph.png", "graph.svg", "loss.png", "states.png"]
 
@@ -136,7 +136,7 @@ def vocabulary() -> Vocabulary:
 def test_without_graphviz_the_png_is_left_as_text(
     run: Callable[..., tuple[int, str, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tensorgrad.viz.render._commands", lambda *_: [])
+    monkeypatch.setattr("tensorgrad.viz.writers.render._commands", lambda *_: [])
     status, said, out = run()
     assert status == 0
     assert (out / "graph.dot").exists()

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import tensorgrad as tg
-from tensorgrad.viz.html import to_html
-from tensorgrad.viz.measures import Measures
-from tensorgrad.viz.model import build
+from tensorgrad.viz.build import build
+from tensorgrad.viz.measuring.measures import Measures
+from tensorgrad.viz.measuring.thumbs import Thumbs
 from tensorgrad.viz.place import place
-from tensorgrad.viz.thumbs import Thumbs
+from tensorgrad.viz.writers.html import to_html
 
 from .conftest import Case, bidirectional, char_rnn
 from .graphs import last_only

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from tensorgrad.viz.model import Arrow, Box, Frame, Kind, Model
 from tensorgrad.viz.picture import Look, Mark, Outline, Patch, Picture, Placed, Stroke, Text, Wire
-from tensorgrad.viz.text import lines_of, size_of
+from tensorgrad.viz.style.text import lines_of, size_of
 
 
 def placed(box: Box, x: float, y: float) -> Placed:

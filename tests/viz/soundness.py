@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from itertools import combinations, pairwise
 
 from tensorgrad.viz.picture import Outline, Picture, Placed, Point, Wire
-from tensorgrad.viz.shapes import label_place
-from tensorgrad.viz.text import STYLES, TITLE, TITLE_AT, baselines, text_width
+from tensorgrad.viz.style.shapes import label_place
+from tensorgrad.viz.style.text import STYLES, TITLE, TITLE_AT, baselines, text_width
 
 Rectangle = tuple[float, float, float, float]
 _NEAR = 0.01

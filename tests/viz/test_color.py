@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tensorgrad.viz.color import SPECIAL, LogScale, kind_of, oklab, shade, short
-from tensorgrad.viz.palette import DARK, PAPER, ink_on
+from tensorgrad.viz.style.color import SPECIAL, LogScale, kind_of, oklab, shade, short
+from tensorgrad.viz.style.palette import DARK, PAPER, ink_on
 
 RAMP = [shade(k / 255) for k in range(256)]
 # What dichromats see, in linear sRGB: Machado, Oliveira, Fernandes, "A Physiologically-based Model for

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tensorgrad.viz import dot
-from tensorgrad.viz.dot import to_dot
 from tensorgrad.viz.model import Frame, Model
-from tensorgrad.viz.palette import FRAME, KINDS, ink_of
 from tensorgrad.viz.picture import Look, Patch, Stroke, Text
-from tensorgrad.viz.text import LONGEST, LONGEST_NOTE, shortened, shown, text_width
+from tensorgrad.viz.style.palette import FRAME, KINDS, ink_of
+from tensorgrad.viz.style.text import LONGEST, LONGEST_NOTE, shortened, shown, text_width
+from tensorgrad.viz.writers import dot
+from tensorgrad.viz.writers.dot import to_dot
 
 from .pictures import everything, small
 

@@ -21,15 +21,17 @@ from hypothesis import strategies as st
 
 import tensorgrad as tg
 from tensorgrad import nn
-from tensorgrad.viz import html, levels
-from tensorgrad.viz.html import to_html
-from tensorgrad.viz.measure import measure
-from tensorgrad.viz.measures import Measures, Numbers, Strip
-from tensorgrad.viz.model import Model, build
-from tensorgrad.viz.paint import NOT_ON_RECORD
+from tensorgrad.viz import levels
+from tensorgrad.viz.build import build
+from tensorgrad.viz.measuring.along import NOT_ON_RECORD
+from tensorgrad.viz.measuring.measure import measure
+from tensorgrad.viz.measuring.measures import Measures, Numbers, Strip
+from tensorgrad.viz.measuring.thumbs import Thumbs, thumbnails
+from tensorgrad.viz.model import Model
 from tensorgrad.viz.picture import Picture
 from tensorgrad.viz.place import place
-from tensorgrad.viz.thumbs import Thumbs, thumbnails
+from tensorgrad.viz.writers import html
+from tensorgrad.viz.writers.html import to_html
 
 from .conftest import GRAPHS, Case, char_rnn
 

@@ -11,8 +11,9 @@ import pytest
 import tensorgrad as tg
 from tensorgrad import nn
 from tensorgrad.errors import UserError
+from tensorgrad.viz.build import build
 from tensorgrad.viz.levels import cells, chosen_steps, elided, rolled, sequences
-from tensorgrad.viz.model import Model, build
+from tensorgrad.viz.model import Model
 
 from .conftest import GRAPHS, Case, char_rnn
 

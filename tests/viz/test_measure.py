@@ -17,14 +17,15 @@ from hypothesis.extra import numpy as hnp
 import tensorgrad as tg
 from tensorgrad import bptt, nn
 from tensorgrad.errors import DtypeError, GraphError
-from tensorgrad.viz import over_time
-from tensorgrad.viz.digest import norms_of, numbers_of
-from tensorgrad.viz.flows import cotangents, flows
+from tensorgrad.viz.build import build
 from tensorgrad.viz.levels import cells, elided
-from tensorgrad.viz.measure import measure, nodes_of, walk
-from tensorgrad.viz.measures import Measures, Strip
-from tensorgrad.viz.model import Model, build
-from tensorgrad.viz.thumbs import thumbnails
+from tensorgrad.viz.measuring import over_time
+from tensorgrad.viz.measuring.digest import norms_of, numbers_of
+from tensorgrad.viz.measuring.flows import cotangents, flows
+from tensorgrad.viz.measuring.measure import measure, nodes_of, walk
+from tensorgrad.viz.measuring.measures import Measures, Strip
+from tensorgrad.viz.measuring.thumbs import thumbnails
+from tensorgrad.viz.model import Model
 
 from ..bptt import hand_written
 from .conftest import GRAPHS, char_rnn

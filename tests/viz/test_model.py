@@ -13,9 +13,10 @@ import pytest
 import tensorgrad as tg
 from tensorgrad import nn
 from tensorgrad.errors import UserError
-from tensorgrad.viz.dot import to_dot
-from tensorgrad.viz.model import Box, Model, build, computed_from
+from tensorgrad.viz.build import build, computed_from
+from tensorgrad.viz.model import Box, Model
 from tensorgrad.viz.place import place
+from tensorgrad.viz.writers.dot import to_dot
 
 from .conftest import GRAPHS, Case, char_rnn
 

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 import tensorgrad as tg
 from tensorgrad import nn
-from tensorgrad.viz.text import shortened, shown
+from tensorgrad.viz.style.text import shortened, shown
 
 
 class Page(HTMLParser):
@@ -121,7 +121,7 @@ def cells_of(html: str, colour: str) -> set[tuple[int, int]]:
 
 
 def colours() -> tuple[str, str, str]:
-    from tensorgrad.viz.notebook import _ABOVE, _BELOW, _NAN
+    from tensorgrad.viz.tables.notebook import _ABOVE, _BELOW, _NAN
 
     return _ABOVE, _BELOW, _NAN
 

@@ -553,7 +553,7 @@ READING: dict[str, Callable[[Any, Any], Any]] = {
     "item": lambda x, h: (h, h + x * float(x.sum())),
     "if": lambda x, h: (h, h + x if x.numpy()[0, 0] > 0 else h - x),
     "one_hot": lambda x, h: (h, h + F.one_hot((np.asarray(x) > 0)[0].astype(int), 2)),
-    "random": lambda x, h: (h, h + tg.random.draw(np.random.default_rng(), lambda rng: rng.random(2))),
+    "random": lambda x, h: (h, h + tg.random.draw(None, lambda rng, shape: rng.random(shape), (2,))),
     "dropout": lambda x, h: (h, F.dropout(h + x, 0.5)),
 }
 

@@ -15,20 +15,23 @@ from hypothesis import strategies as st
 import tensorgrad as tg
 from tensorgrad import bptt, nn
 from tensorgrad.viz import levels
-from tensorgrad.viz.color import SPECIAL, oklab
-from tensorgrad.viz.covers import covered, worst_in_time
-from tensorgrad.viz.digest import numbers_of
-from tensorgrad.viz.dot import to_dot
-from tensorgrad.viz.marks import AGREES, INFINITE, strip_range, time_axis
-from tensorgrad.viz.measure import measure
-from tensorgrad.viz.measures import Measures, Numbers, Strip
-from tensorgrad.viz.model import Box, Frame, Model, build
-from tensorgrad.viz.paint import NOT_ON_RECORD, notes, paint
-from tensorgrad.viz.palette import INK
+from tensorgrad.viz.build import build
+from tensorgrad.viz.measuring.along import NOT_ON_RECORD
+from tensorgrad.viz.measuring.covers import covered, worst_in_time
+from tensorgrad.viz.measuring.digest import numbers_of
+from tensorgrad.viz.measuring.measure import measure
+from tensorgrad.viz.measuring.measures import Measures, Numbers, Strip
+from tensorgrad.viz.model import Box, Frame, Model
+from tensorgrad.viz.painting.marks import INFINITE, strip_range, time_axis
+from tensorgrad.viz.painting.notes import notes
+from tensorgrad.viz.painting.paint import paint
 from tensorgrad.viz.picture import Outline, Patch, Picture, Stroke, Text
 from tensorgrad.viz.place import place
-from tensorgrad.viz.svg import to_svg
-from tensorgrad.viz.text import shortened, text_width
+from tensorgrad.viz.style.color import AGREES, SPECIAL, oklab
+from tensorgrad.viz.style.palette import INK
+from tensorgrad.viz.style.text import shortened, text_width
+from tensorgrad.viz.writers.dot import to_dot
+from tensorgrad.viz.writers.svg import to_svg
 
 from .conftest import GRAPHS, Case, char_rnn
 from .pictures import small

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from tensorgrad.viz import levels
-from tensorgrad.viz.model import Arrow, Box, Frame, Model, build
+from tensorgrad.viz.build import build
+from tensorgrad.viz.model import Arrow, Box, Frame, Model
 from tensorgrad.viz.picture import Picture, Placed, Wire
 from tensorgrad.viz.place import place
 
@@ -351,7 +352,7 @@ def test_more_lines_make_room_for_themselves() -> None:
 def test_the_same_graph_gives_the_same_picture_in_every_process() -> None:
     source = (
         "import numpy as np, tensorgrad as tg\n"
-        "from tensorgrad.viz.model import build\n"
+        "from tensorgrad.viz.build import build\n"
         "from tensorgrad.viz.place import place\n"
         "layers = tg.nn.LSTM(3, 4, num_layers=2, bidirectional=True)\n"
         "run = layers.unroll(np.ones((3, 2, 3)))\n"

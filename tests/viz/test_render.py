@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from tensorgrad.viz import render as rendering
-from tensorgrad.viz.dot import to_dot
-from tensorgrad.viz.palette import KINDS
-from tensorgrad.viz.render import RenderError, render
+from tensorgrad.viz.style.palette import KINDS
+from tensorgrad.viz.writers import render as rendering
+from tensorgrad.viz.writers.dot import to_dot
+from tensorgrad.viz.writers.render import RenderError, render
 
 from .pictures import everything, small
 

@@ -19,8 +19,8 @@ from tensorgrad.errors import ShapeError, UserError
 from tensorgrad.models.char_lm import CharLM
 from tensorgrad.models.seq2seq import Seq2Seq
 from tensorgrad.models.transformer import TransformerLM
-from tensorgrad.viz.costs import Cost, LabelRow, cost_of
-from tensorgrad.viz.model import computed_from
+from tensorgrad.viz.build import computed_from
+from tensorgrad.viz.tables.costs import Cost, LabelRow, cost_of
 
 from .conftest import Leaky
 

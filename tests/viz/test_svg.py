@@ -15,14 +15,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tensorgrad.viz import palette, svg
-from tensorgrad.viz.color import oklab
 from tensorgrad.viz.model import Model
-from tensorgrad.viz.palette import DARK, HUES, INK, KINDS, ink_on
 from tensorgrad.viz.picture import Look, Patch, Picture, Text
-from tensorgrad.viz.shapes import hatching, headed, legend
-from tensorgrad.viz.svg import to_svg
-from tensorgrad.viz.text import LONGEST_NOTE, shortened, shown
+from tensorgrad.viz.style import palette
+from tensorgrad.viz.style.color import oklab
+from tensorgrad.viz.style.palette import DARK, HUES, INK, KINDS, ink_on
+from tensorgrad.viz.style.shapes import hatching, headed, legend
+from tensorgrad.viz.style.text import LONGEST_NOTE, shortened, shown
+from tensorgrad.viz.writers import svg
+from tensorgrad.viz.writers.svg import to_svg
 
 from .pictures import everything, small
 

@@ -15,11 +15,12 @@ import pytest
 import tensorgrad as tg
 from tensorgrad import nn
 from tensorgrad.viz import levels
-from tensorgrad.viz.model import Model, build
+from tensorgrad.viz.build import build
+from tensorgrad.viz.model import Model
 from tensorgrad.viz.picture import Picture, Text
 from tensorgrad.viz.place import place
-from tensorgrad.viz.svg import to_svg
-from tensorgrad.viz.text import text_width
+from tensorgrad.viz.style.text import text_width
+from tensorgrad.viz.writers.svg import to_svg
 
 from .conftest import attention, char_rnn
 from .pictures import everything

@@ -14,7 +14,8 @@ import tensorgrad as tg
 from tensorgrad import nn
 from tensorgrad.errors import GraphError, UserError
 from tensorgrad.graph import Node
-from tensorgrad.viz.table import Gap, TraceTable, timestep_of, trace_table
+from tensorgrad.viz.steps import timestep_of
+from tensorgrad.viz.tables.table import Gap, TraceTable, trace_table
 
 from .conftest import GRAPHS, bidirectional, char_rnn
 from .test_notebook import Page
@@ -219,6 +220,12 @@ def test_every_row_is_shown_or_counted(T, asked):
     left_out = {t for gap in gaps(table) for t in gap.steps}
     assert shown | left_out == set(range(T))
     assert not shown & left_out
+
+
+def test_all_timesteps():
+    table = trace_table(long_rnn(30), steps="all")
+    assert not gaps(table)
+    assert len(table.rows) == table.count
 
 
 def test_ten_thousand_timesteps_without_recursion():

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tensorgrad.viz import text as texts
 from tensorgrad.viz.model import Box
-from tensorgrad.viz.text import (
+from tensorgrad.viz.style import text as texts
+from tensorgrad.viz.style.text import (
     LONGEST,
     PADDING,
     STYLES,

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import tensorgrad as tg
+from tensorgrad.viz.build import build
 from tensorgrad.viz.levels import cells
-from tensorgrad.viz.model import build
-from tensorgrad.viz.thumbs import (
+from tensorgrad.viz.measuring.thumbs import (
     BINS,
     INFINITE,
     LEVELS,

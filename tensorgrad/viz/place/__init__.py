@@ -44,7 +44,7 @@ def place(
 
     Example:
         >>> import tensorgrad as tg
-        >>> from tensorgrad.viz.model import build
+        >>> from tensorgrad.viz.build import build
         >>> x = tg.tensor(0.5, requires_grad=True, name="x")
         >>> picture = place(build(tg.tanh(x)))
         >>> [placed.x for placed in picture.boxes], picture.wires[0].points

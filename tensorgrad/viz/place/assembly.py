@@ -16,8 +16,8 @@ from tensorgrad.viz.place.joints import Joints, PartKey
 from tensorgrad.viz.place.parts import Item, Name, Part
 from tensorgrad.viz.place.phases import Phases, Unit
 from tensorgrad.viz.place.ways import Bus, Ways
-from tensorgrad.viz.shapes import LABEL_SIZE
-from tensorgrad.viz.text import TITLE, text_width
+from tensorgrad.viz.style.shapes import LABEL_SIZE
+from tensorgrad.viz.style.text import TITLE, text_width
 
 __all__ = ["BETWEEN_FRAMES", "BLOCK_PAD", "HOUSE_PAD", "Assembly"]
 

@@ -9,7 +9,7 @@ from tensorgrad.viz.place.layers import arrange, staged
 from tensorgrad.viz.place.ports import side_by_side
 from tensorgrad.viz.place.spread import Link, spread
 from tensorgrad.viz.place.ways import Key, Sink, Source, Ways
-from tensorgrad.viz.text import TITLE
+from tensorgrad.viz.style.text import TITLE
 
 __all__ = ["Column"]
 

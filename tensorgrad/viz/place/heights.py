@@ -12,8 +12,8 @@ from tensorgrad.viz.place.columns import Column
 from tensorgrad.viz.place.lanes import Net, lanes
 from tensorgrad.viz.place.nests import Nests
 from tensorgrad.viz.place.ways import Bus, Entry, Exit, Key, Points, Sink, Source, Ways
-from tensorgrad.viz.shapes import LABEL_SIZE
-from tensorgrad.viz.text import TITLE, text_width
+from tensorgrad.viz.style.shapes import LABEL_SIZE
+from tensorgrad.viz.style.text import TITLE, text_width
 
 __all__ = ["PAD", "Sheet"]
 

@@ -241,7 +241,7 @@ class Joints:
         shared = next((part for part in chains[0] if all(part in chain for chain in chains)), None)
         for chain, begins in ends:
             for part in chain:
-                self.strands[part][name]
+                self.strands[part].setdefault(name, Strand())
                 if part == shared:
                     break
                 if part[2] == 2:
@@ -252,6 +252,6 @@ class Joints:
         stations = [chain[-1][1] for chain in chains]
         if len(set(stations)) > 1:
             for station in range(min(stations), max(stations) + 1):
-                self.strands[0, station, 0][name]
+                self.strands[0, station, 0].setdefault(name, Strand())
             for phase in range(min(stations), max(stations)):
                 self.through[phase].append(name)

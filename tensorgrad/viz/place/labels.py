@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from tensorgrad.viz.picture import Outline, Placed, Wire
-from tensorgrad.viz.shapes import LABEL_SIZE, label_place
-from tensorgrad.viz.text import TITLE, TITLE_AT, text_width
+from tensorgrad.viz.style.shapes import LABEL_SIZE, label_place
+from tensorgrad.viz.style.text import TITLE, TITLE_AT, text_width
 
 __all__ = ["uncovered"]
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from tensorgrad.viz.place.columns import Column
-from tensorgrad.viz.text import TITLE
+from tensorgrad.viz.style.text import TITLE
 
 __all__ = ["Nests"]
 

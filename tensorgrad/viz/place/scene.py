@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from tensorgrad.viz.model import Frame, Model
 from tensorgrad.viz.picture import Line
-from tensorgrad.viz.text import lines_of, size_of
+from tensorgrad.viz.style.text import lines_of, size_of
 
 __all__ = ["INTEGER", "Region", "Scene", "Step", "Track"]
 

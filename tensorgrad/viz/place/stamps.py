@@ -8,7 +8,7 @@ from tensorgrad.viz.picture import Outline, Placed, Wire, WireKind
 from tensorgrad.viz.place.assembly import BETWEEN_FRAMES, BLOCK_PAD, Assembly
 from tensorgrad.viz.place.paper import Paper
 from tensorgrad.viz.place.ways import Plan, Points
-from tensorgrad.viz.text import TITLE, text_width
+from tensorgrad.viz.style.text import TITLE, text_width
 
 __all__ = ["Stamps", "fitted"]
 

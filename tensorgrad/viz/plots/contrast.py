@@ -9,18 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["contrast", "is_dark", "luminance", "standing_out"]
+from tensorgrad.viz.style.color import luminance
 
-
-def luminance(rgb: Sequence[float] | np.ndarray) -> float:
-    """The relative luminance of an sRGB colour, red, green and blue from 0 to 1.
-
-    >>> luminance((1, 1, 1)), luminance((0, 0, 0))
-    (1.0, 0.0)
-    """
-    c = np.asarray(rgb, np.float64)[:3]
-    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
-    return float(linear @ [0.2126, 0.7152, 0.0722])
+__all__ = ["contrast", "is_dark", "standing_out"]
 
 
 def contrast(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:

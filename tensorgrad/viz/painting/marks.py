@@ -9,14 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tensorgrad.viz.color import SPECIAL, Kind, LogScale, kind_of, shade, short
-from tensorgrad.viz.measures import Strip, Triangle
-from tensorgrad.viz.palette import FAINT, FRAME, INK
+from tensorgrad.viz.measuring.measures import Strip, Triangle
 from tensorgrad.viz.picture import Mark, Patch, Picture, Stroke, Text
-from tensorgrad.viz.text import shortened, text_width
+from tensorgrad.viz.style.color import AGREES, SPECIAL, Kind, LogScale, kind_of, shade, short
+from tensorgrad.viz.style.palette import FAINT, FRAME, INK
+from tensorgrad.viz.style.text import shortened, text_width
 
 __all__ = [
-    "AGREES",
     "INFINITE",
     "LINE",
     "SIZE",
@@ -31,8 +30,6 @@ __all__ = [
     "triangle_marks",
 ]
 
-AGREES = "#C3CAD3"
-"""The colour of an error within the tolerance."""
 SIZE, LINE = 10.0, 13.0
 """Of texts: the size of the letters and the distance of two lines, in points."""
 _THICK = 12.0

@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from tensorgrad.viz.text import shortened, shown
+from tensorgrad.viz.style.text import shortened, shown
 
 __all__ = [
     "bytes_text",

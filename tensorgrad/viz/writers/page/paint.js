@@ -3,8 +3,6 @@
 const LEAST_LABEL_SCALE = 0.5;
 const LEAST_NAMED_BAND = 8;
 const LEAST_LETTERS = 8;
-// The layout keeps room for labels of this size.
-const LABEL_SIZE = 10;
 const LEAST_BOX_WIDTH = 9;
 const LEAST_COLUMN_WIDTH = 40;
 const RULER = 24;
@@ -23,12 +21,12 @@ function paintLevel(surface, level, camera, look, styles) {
   const wires = level.wiresWithin(low, high);
   if (detail === 'blocks') {
     const rails = wires.filter((i) => ['rail', 'gather'].includes(level.wires.sort(i).kind));
-    paintWires(surface, level, camera, look, rails, detail);
+    paintWires(surface, level, camera, look, rails, detail, styles);
     paintBands(surface, level, camera, look, low, high);
     paintColumn(surface, level, camera, look);
     paintBandNames(surface, level, camera, look);
   } else {
-    paintWires(surface, level, camera, look, wires, detail);
+    paintWires(surface, level, camera, look, wires, detail, styles);
     for (const box of level.boxesWithin(low, high))
       paintBox(surface, level, camera, look, box, detail, styles);
   }
@@ -117,7 +115,7 @@ function paintFirst(surface, level, camera, palette, box) {
 
 // --- wires -----------------------------------------------------------------------------------------------
 /** Wires that look alike are drawn in one stroke: most of the time goes into changing pens. */
-function paintWires(surface, level, camera, look, visible, detail) {
+function paintWires(surface, level, camera, look, visible, detail, styles) {
   const pens = new Map();
   const heads = new Map();
   const labels = [];
@@ -140,7 +138,7 @@ function paintWires(surface, level, camera, look, visible, detail) {
   }
   for (const { lines, style } of pens.values()) surface.lines(lines, style);
   for (const { shapes, style } of heads.values()) surface.shapes(shapes, style);
-  for (const [line, label] of labels) paintLabel(surface, camera, look.palette.soft, line, label);
+  for (const [line, label] of labels) paintLabel(surface, camera, look.palette.soft, line, label, styles.label);
 }
 
 function onScreen(camera, points) {
@@ -164,10 +162,10 @@ function arrowhead(line, backwards, size) {
 }
 
 /** Where the layout keeps room for it: right of the longest stretch of its line if that is upright, else above. */
-function paintLabel(surface, camera, fill, line, label) {
+function paintLabel(surface, camera, fill, line, label, style) {
   const [x, y, upright] = labelPlace(line);
   const unit = camera.unit();
-  const size = Math.max(LEAST_LETTERS, LABEL_SIZE * unit);
+  const size = Math.max(LEAST_LETTERS, style.size * unit);
   if (upright) surface.text(x + 5 * unit, y + 0.36 * size, label, { size, fill, align: 'left' });
   else surface.text(x, y - 4 * unit, label, { size, fill });
 }

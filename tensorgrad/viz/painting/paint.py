@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tensorgrad.viz.color import SPECIAL, Kind, LogScale, kind_of, shade, short
-from tensorgrad.viz.covers import covered, rolled_frames
-from tensorgrad.viz.marks import (
-    AGREES,
+from tensorgrad.viz.measuring.along import NOT_ON_RECORD, flow_along, not_on_record
+from tensorgrad.viz.measuring.covers import covered, rolled_frames
+from tensorgrad.viz.measuring.measures import Measures, Strip, norm_of, worst
+from tensorgrad.viz.painting.marks import (
     INFINITE,
     LINE,
     SIZE,
@@ -22,15 +22,12 @@ from tensorgrad.viz.marks import (
     time_axis,
     triangle_marks,
 )
-from tensorgrad.viz.measures import Measures, Strip, norm_of, worst
-from tensorgrad.viz.palette import INK
 from tensorgrad.viz.picture import Look, Mark, Picture, Placed, Stroke, Text, Wire
-from tensorgrad.viz.text import shortened, text_width
+from tensorgrad.viz.style.color import AGREES, SPECIAL, Kind, LogScale, kind_of, shade, short
+from tensorgrad.viz.style.palette import INK
+from tensorgrad.viz.style.text import shortened, text_width
 
-__all__ = ["NOT_ON_RECORD", "flow_along", "not_on_record", "notes", "paint"]
-
-NOT_ON_RECORD = "inside a checkpoint: not on record"
-"""What is said of a line of which nothing can be measured."""
+__all__ = ["paint"]
 
 _THINNEST, _THICKEST = 1.0, 6.0
 _FIRST = 5.0
@@ -60,8 +57,8 @@ def paint(picture: Picture, measures: Measures, *, backward: bool = False, compa
 
     Example:
         >>> import tensorgrad as tg
-        >>> from tensorgrad.viz.measure import measure
-        >>> from tensorgrad.viz.model import build
+        >>> from tensorgrad.viz.measuring.measure import measure
+        >>> from tensorgrad.viz.build import build
         >>> from tensorgrad.viz.place import place
         >>> x = tg.tensor([0.0, 2.0], requires_grad=True, name="x")
         >>> model = build(loss := tg.sum(x * x))
@@ -87,59 +84,6 @@ def paint(picture: Picture, measures: Measures, *, backward: bool = False, compa
         looks=painter.looks,
         marks=tuple(marks),
     )
-
-
-def notes(box_id: str, measures: Measures, *, values: bool = False, grads: bool = False) -> tuple[str, ...]:
-    """What is written into a box about its numbers, a line each.
-
-    Args:
-        box_id: which box.
-        measures: of `measure`.
-        values: whether to write about the value.
-        grads: whether to write about the gradient; of a box that none reaches there is nothing to say.
-
-    Example:
-        >>> from tensorgrad.viz.measures import Numbers
-        >>> numbers = Numbers(4, 0, 0, -0.5, 1.0, 0.25, 0.5, 1.2)
-        >>> notes("h", Measures({"h": numbers}, {"h": numbers}), values=True, grads=True)
-        ('-0.5 .. 1', 'mean 0.25', '|grad| 1.2')
-    """
-    lines = []
-    if values and box_id in measures.values:
-        numbers = measures.values[box_id]
-        some = numbers.size - numbers.nan - numbers.inf
-        if some > 1 and numbers.least < numbers.greatest:
-            # A line each, for long ones are shortened, and be it in the middle of a number.
-            lines.append(f"{short(numbers.least)} .. {short(numbers.greatest)}")
-            lines.append(f"mean {short(numbers.mean)}")
-        elif some:
-            lines.append(short(numbers.least) if some == 1 else f"all {short(numbers.least)}")
-        lines += [
-            f"{count:,} of {numbers.size:,} {word}" if numbers.size > 1 else word
-            for count, word in ((numbers.nan, "NaN"), (numbers.inf, "infinite"))
-            if count
-        ]
-    if grads and box_id in measures.grads:
-        lines.append(f"|grad| {short(norm_of(measures.grads[box_id]))}")
-    return tuple(lines)
-
-
-def flow_along(wire: Wire, measures: Measures) -> float | None:
-    """The norm of what flows back along a line; None where nothing does, or none of it is on record."""
-    norm = measures.flows.get(wire.shares)
-    if norm is not None:
-        return norm
-    # Along a rail flows all that its value receives, and into a gather all of which its result has.
-    end = {"rail": wire.tail, "gather": wire.head}.get(wire.kind)
-    if end:
-        return norm_of(measures.grads[end]) if end in measures.grads else None
-    parts = [measures.flows[(n,)] for n in wire.shares if (n,) in measures.flows]
-    return parts[0] if len(parts) == 1 else None
-
-
-def not_on_record(wire: Wire, measures: Measures) -> bool:
-    """Whether a line leads into what was checkpointed, so that what flows along it was not measured."""
-    return not measures.unmeasured.isdisjoint(wire.shares) and flow_along(wire, measures) is None
 
 
 class _Painter:

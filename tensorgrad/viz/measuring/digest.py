@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from tensorgrad.viz.measures import Numbers
+from tensorgrad.viz.measuring.measures import Numbers
 
 __all__ = ["batches", "norms_of", "numbers_of"]
 

@@ -15,10 +15,10 @@ import numpy as np
 from tensorgrad.graph import Node
 from tensorgrad.nn.module import Module
 from tensorgrad.tensor import Tensor
-from tensorgrad.viz.digest import numbers_of
-from tensorgrad.viz.sheet import count_text, html_part, label_text, number_text, shape_text
-from tensorgrad.viz.summary import summary
-from tensorgrad.viz.thumbs import INFINITE, LEVELS, MINUS_INFINITE, NAN, thumbnail
+from tensorgrad.viz.measuring.digest import numbers_of
+from tensorgrad.viz.measuring.thumbs import INFINITE, LEVELS, MINUS_INFINITE, NAN, thumbnail
+from tensorgrad.viz.tables.sheet import count_text, html_part, label_text, number_text, shape_text
+from tensorgrad.viz.tables.summary import summary
 
 __all__ = ["module_html", "tensor_html"]
 

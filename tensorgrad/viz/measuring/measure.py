@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,11 +13,12 @@ from tensorgrad.bptt.codes import CATALOGUE
 from tensorgrad.errors import GraphError, TensorgradError
 from tensorgrad.graph import Node
 from tensorgrad.tensor import Tensor
-from tensorgrad.viz.digest import numbers_of
-from tensorgrad.viz.flows import Group, cotangents, flows, total_of
-from tensorgrad.viz.measures import Measures, Strip, worst
-from tensorgrad.viz.model import Box, Model, computed_from
-from tensorgrad.viz.over_time import OverTime, Walked, over_time, run_around, weights_of
+from tensorgrad.viz.build import computed_from
+from tensorgrad.viz.measuring.digest import numbers_of
+from tensorgrad.viz.measuring.flows import Group, cotangents, flows, total_of
+from tensorgrad.viz.measuring.measures import Measures, Strip, worst
+from tensorgrad.viz.measuring.over_time import OverTime, Walked, over_time, run_around, weights_of
+from tensorgrad.viz.model import Box, Model
 
 if TYPE_CHECKING:
     from tensorgrad.bptt.report import Report
@@ -109,7 +111,7 @@ def measure(
 
     Example:
         >>> import tensorgrad as tg
-        >>> from tensorgrad.viz.model import build
+        >>> from tensorgrad.viz.build import build
         >>> x = tg.tensor([3.0, 4.0], requires_grad=True, name="x")
         >>> loss = tg.sum(x * x)
         >>> found = measure(build(loss), loss, grads=True)
@@ -119,39 +121,50 @@ def measure(
     nodes = nodes_of(output) if walked is None else walked.nodes
     shown = [*model.boxes, *boxes]
     notes: list[str] = []
-    parts: dict[str, Any] = {}
+    found = Measures()
     if values:
-        parts["values"] = numbers_of(values_of(shown, nodes) | _constants(model, nodes))
-    strips: tuple[Strip, ...] = ()
+        found = replace(found, values=numbers_of(values_of(shown, nodes) | _constants(model, nodes)))
     if grads or backward:
-        _, total, found, why = walked or _walk(output, nodes)
+        _, total, gradients, why = walked or _walk(output, nodes)
         notes += why
-        parts["grads"] = numbers_of(gradients_of(shown, found))
+        found = replace(found, grads=numbers_of(gradients_of(shown, gradients)))
         if total is not None and total.index not in nodes:
             notes.append("The gradients are those of the sum of all numbers in the output.")
         if backward and total is not None:
-            heads = {box.id: nodes[box.number] for box in model.boxes if box.number is not None}
-            weights, others = weights_of(model, nodes, unrolled, every)
-            steps = {group for weight in weights for group in weight.steps.values()}
-            wanted = set(groups)
-            norms = flows(model.arrows, heads, found, wanted | steps)
-            parts["flows"] = {key: norm for key, norm in norms.items() if len(key) == 1 or key in wanted}
-            parts["unmeasured"] = _checkpointed(model, heads)
-            if parts["unmeasured"]:
-                notes.append(
-                    "Checkpointed timesteps are not on record: neither their weights nor what flows through "
-                    "them are drawn."
-                )
-            through = _through_time(Walked(model, nodes, total, found), unrolled, weights, norms)
-            strips, parts["triangle"] = through.strips, through.triangle
-            notes += through.notes
-            if others and strips:
-                more = f" and {len(others) - 4} more" if len(others) > 4 else ""
-                notes.append(f"Weights without a strip: {', '.join(others[:4])}{more}.")
+            graph = Walked(model, nodes, total, gradients)
+            flowing, more = _flowing_back(graph, unrolled, set(groups), every)
+            found = replace(found, **flowing)
+            notes += more
     if compare is not None:
-        strips = _error_strips(model, compare) + strips
-        parts |= _compared(model, compare)
-    return Measures(strips=strips, notes=tuple(notes), **parts)
+        found = replace(found, **_compared(model, compare))
+        found = replace(found, strips=_error_strips(model, compare) + found.strips)
+    return replace(found, notes=tuple(notes))
+
+
+def _flowing_back(
+    graph: Walked, unrolled: Any, groups: set[Group], every: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """What flows back along every arrow and through time, as parts of `Measures`, and notes on it."""
+    model, nodes, _, gradients = graph
+    notes = []
+    heads = {box.id: nodes[box.number] for box in model.boxes if box.number is not None}
+    weights, others = weights_of(model, nodes, unrolled, every)
+    steps = {group for weight in weights for group in weight.steps.values()}
+    norms = flows(model.arrows, heads, gradients, groups | steps)
+    unmeasured = _checkpointed(model, heads)
+    if unmeasured:
+        notes.append(
+            "Checkpointed timesteps are not on record: neither their weights nor what flows through "
+            "them are drawn."
+        )
+    through = _through_time(graph, unrolled, weights, norms)
+    notes += through.notes
+    if others and through.strips:
+        more = f" and {len(others) - 4} more" if len(others) > 4 else ""
+        notes.append(f"Weights without a strip: {', '.join(others[:4])}{more}.")
+    shown = {key: norm for key, norm in norms.items() if len(key) == 1 or key in groups}
+    strips, triangle = through.strips, through.triangle
+    return {"flows": shown, "unmeasured": unmeasured, "strips": strips, "triangle": triangle}, notes
 
 
 def nodes_of(output: Any) -> dict[int, Node]:

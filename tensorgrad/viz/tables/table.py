@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
@@ -13,10 +12,12 @@ import numpy as np
 from tensorgrad import tree
 from tensorgrad.errors import GraphError, UserError
 from tensorgrad.graph import Node
-from tensorgrad.viz.digest import norms_of, numbers_of
-from tensorgrad.viz.measures import Numbers
-from tensorgrad.viz.model import Model, build, computed_from
-from tensorgrad.viz.sheet import (
+from tensorgrad.viz.build import build, computed_from
+from tensorgrad.viz.measuring.digest import norms_of, numbers_of
+from tensorgrad.viz.measuring.measures import Numbers
+from tensorgrad.viz.model import Model
+from tensorgrad.viz.steps import ENDS, named_steps, timestep_of
+from tensorgrad.viz.tables.sheet import (
     bytes_text,
     count_text,
     html_part,
@@ -28,12 +29,10 @@ from tensorgrad.viz.sheet import (
     text_table,
 )
 
-__all__ = ["Gap", "TraceRow", "TraceTable", "timestep_of", "trace_table"]
+__all__ = ["Gap", "TraceRow", "TraceTable", "trace_table"]
 
-# So many timesteps are shown from either end of a long sequence, and so many rows of what is in none.
-_ENDS = 5
+# So many rows are shown from either end of what is in no timestep.
 _END_ROWS = 20
-_TIMESTEP = re.compile(r"(?:^|(?<=/))t=([0-9]{1,18})(?=/|$)", re.ASCII)
 _HEADS = ("#", "scope", "name", "operation", "operands", "shape", "dtype", "memory")
 _VALUE_HEADS = ("min", "mean", "max", "norm", "NaN", "inf")
 _GRAD_HEAD = "grad norm"
@@ -95,7 +94,7 @@ def trace_table(
     params: Any = None,
     values: bool = False,
     grads: bool = False,
-    steps: Iterable[int] | None = None,
+    steps: str | Iterable[int] | None = None,
 ) -> TraceTable:
     """The graph that computed `output` as a table: a row for each node, in the order of creation.
 
@@ -110,7 +109,7 @@ def trace_table(
             many NaN and infinities there are.
         grads: also the norm of each `grad`, blank where there is none. Leaves that require a gradient have
             one after a backward, and so has what `retain_grad()` was called on before.
-        steps: timesteps to show besides the first and last.
+        steps: timesteps to show besides the first and last, or "all".
 
     Returns:
         A `TraceTable`: print it, or let a notebook show it.
@@ -137,7 +136,8 @@ def trace_table(
             "outside of no_grad, from something that requires a gradient"
         )
     nodes = computed_from(outputs)
-    return _Tracer(nodes, build(output, unrolled, params)).table(values, grads, _asked_for(steps))
+    asked = named_steps(steps, "trace_table", "[7, 8]")
+    return _Tracer(nodes, build(output, unrolled, params)).table(values, grads, asked)
 
 
 class TraceTable:
@@ -219,7 +219,7 @@ class _Tracer:
         self.named = Counter(box.name for box in model.boxes)
         self.places = [timestep_of(node.scope) for node in nodes]
 
-    def table(self, values: bool, grads: bool, asked: Sequence[int]) -> TraceTable:
+    def table(self, values: bool, grads: bool, asked: Iterable[int] | None) -> TraceTable:
         sizes = list(_sizes(self.nodes))
         shown = self.shown(asked)
         seen = [(number, node) for number, node in enumerate(self.nodes) if shown[number]]
@@ -240,26 +240,36 @@ class _Tracer:
                 parts.append(Gap(number - start, tuple(times)))
         return TraceTable(parts, self.nodes, sum(sizes), values, grads)
 
-    def shown(self, asked: Sequence[int]) -> list[bool]:
-        """Which rows are shown."""
+    def shown(self, asked: Iterable[int] | None) -> list[bool]:
+        """Which rows are shown; of the timesteps all for None."""
+        if asked is None:
+            shown = [True] * len(self.places)
+        else:
+            wanted = self.wanted(asked)
+            shown = [place is None or place[1] in wanted[place[0]] for place in self.places]
+        self.hide_long_runs(shown)
+        return shown
+
+    def wanted(self, asked: Iterable[int]) -> dict[str, set[int]]:
+        """By sequence the timesteps at its ends, and those asked for."""
         sequences: dict[str, set[int]] = defaultdict(set)
         for place in self.places:
             if place:
                 sequences[place[0]].add(place[1])
         have = set().union(*sequences.values())
+        named = set()
         for t in asked:
             if t not in have:
                 there = f"which has t={min(have)} to t={max(have)}" if have else "which has no timesteps"
                 raise UserError(f"trace_table: there is no timestep {t} in this graph, {there}")
+            named.add(t)
         wanted = {}
         for name, times in sequences.items():
             order = sorted(times)
             # To leave out a single timestep would save nothing.
-            ends = order if len(order) <= 2 * _ENDS + 1 else [*order[:_ENDS], *order[-_ENDS:]]
-            wanted[name] = {*ends, *asked}
-        shown = [place is None or place[1] in wanted[place[0]] for place in self.places]
-        self.hide_long_runs(shown)
-        return shown
+            ends = order if len(order) <= 2 * ENDS + 1 else [*order[:ENDS], *order[-ENDS:]]
+            wanted[name] = {*ends, *named}
+        return wanted
 
     def hide_long_runs(self, shown: list[bool]) -> None:
         """Leave out the middle of a long run of rows that belong to no timestep."""
@@ -297,24 +307,6 @@ class _Tracer:
         if name and self.named[box.name] == 1:
             return name
         return f"{name} #{self.numbers[box.number]}".lstrip()
-
-
-def timestep_of(scope: str) -> tuple[str, int] | None:
-    """The timestep of a scope and the sequence it is in; None for a scope in no timestep.
-
-    Example:
-        >>> timestep_of("decoder/t=3/attention"), timestep_of("encoder")
-        (('decoder/', 3), None)
-    """
-    match = _TIMESTEP.search(scope)
-    return (scope[: match.start()], int(match[1])) if match else None
-
-
-def _asked_for(steps: Any) -> list[int]:
-    asked = [] if steps is None else list(steps) if isinstance(steps, Iterable) else None
-    if asked is None or not all(isinstance(t, (int, np.integer)) for t in asked):
-        raise UserError(f"trace_table: steps= takes timesteps such as [7, 8] or range(7, 9), not {steps!r}")
-    return [int(t) for t in asked]
 
 
 def _sizes(nodes: Iterable[Node]) -> Iterator[int]:

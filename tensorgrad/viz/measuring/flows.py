@@ -17,7 +17,7 @@ from tensorgrad.graph import Node
 from tensorgrad.ops import sum as sum_all
 from tensorgrad.ops.index import add_rows
 from tensorgrad.tensor import Tensor, seed_of
-from tensorgrad.viz.digest import norms_of
+from tensorgrad.viz.measuring.digest import norms_of
 from tensorgrad.viz.model import Arrow
 
 __all__ = ["Group", "cotangents", "flows", "total_of"]

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import groupby
 
-from tensorgrad.viz.palette import DARK, FAINT, FONT, FRAME, INK, KINDS, PAPER, Ink, Paint, ink_of, ink_on
 from tensorgrad.viz.picture import (
     Line,
     Look,
@@ -26,8 +25,21 @@ from tensorgrad.viz.picture import (
     Text,
     Wire,
 )
-from tensorgrad.viz.shapes import LABEL_SIZE, Numbers, corners, hatching, headed, label_place, legend
-from tensorgrad.viz.text import (
+from tensorgrad.viz.style.palette import (
+    DARK,
+    FAINT,
+    FONT,
+    FRAME,
+    INK,
+    KINDS,
+    PAPER,
+    Ink,
+    Paint,
+    ink_of,
+    ink_on,
+)
+from tensorgrad.viz.style.shapes import LABEL_SIZE, Lengths, corners, hatching, headed, label_place, legend
+from tensorgrad.viz.style.text import (
     LONGEST_NOTE,
     STYLES,
     TITLE,
@@ -63,7 +75,7 @@ def to_svg(picture: Picture) -> str:
 
     Example:
         >>> import tensorgrad as tg
-        >>> from tensorgrad.viz.model import build
+        >>> from tensorgrad.viz.build import build
         >>> from tensorgrad.viz.place import place
         >>> x = tg.tensor(0.5, requires_grad=True, name="x")
         >>> to_svg(place(build(tg.tanh(x))))[:51]
@@ -78,7 +90,7 @@ class _Writer:
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
         self.blocks = {box.frame for box in picture.model.boxes if box.kind == "block"}
-        self.numbers = Numbers()
+        self.numbers = Lengths()
         self.out: list[str] = []
 
     def run(self) -> str:

@@ -40,7 +40,7 @@ function makeStrips(page) {
     const strip = data.strips[Math.floor((event.clientY - bounds.top) / ROW)];
     const x = event.clientX - bounds.left;
     const cell = strip && cellsOf(page, strip, bounds.width).find(({ from, to }) => from <= x && x < to);
-    if (cell) page.set({ t: cell.t, ...(state.now !== null && { now: page.tickOf(cell.t) }) });
+    if (cell) page.lookAt(cell.t);
   };
   onDrag(canvas, clicked);
 

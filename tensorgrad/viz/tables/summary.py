@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tensorgrad.errors import UserError
 from tensorgrad.nn.module import Module
-from tensorgrad.viz.sheet import (
+from tensorgrad.viz.tables.sheet import (
     bytes_text,
     count_text,
     html_part,
@@ -19,7 +19,7 @@ from tensorgrad.viz.sheet import (
 )
 
 if TYPE_CHECKING:
-    from tensorgrad.viz.costs import Cost, LabelRow, Run
+    from tensorgrad.viz.tables.costs import Cost, LabelRow, Run
 
 __all__ = ["ModuleRow", "ParameterRow", "Summary", "summary"]
 
@@ -119,7 +119,7 @@ def summary(
     if x is None:
         return Summary(model)
     # Imported here, for it has no part in starting tensorgrad.
-    from tensorgrad.viz.costs import measure
+    from tensorgrad.viz.tables.costs import measure
 
     return Summary(model, measure(model, x, state, forward))
 

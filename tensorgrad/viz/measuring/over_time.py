@@ -22,9 +22,9 @@ from tensorgrad.errors import GraphError
 from tensorgrad.graph import Node
 from tensorgrad.nn.unroll import Unrolled
 from tensorgrad.tensor import Tensor
-from tensorgrad.viz.digest import norms_of
-from tensorgrad.viz.flows import Group
-from tensorgrad.viz.measures import Strip, Triangle
+from tensorgrad.viz.measuring.digest import norms_of
+from tensorgrad.viz.measuring.flows import Group
+from tensorgrad.viz.measuring.measures import Strip, Triangle
 from tensorgrad.viz.model import Frame, Model
 
 __all__ = ["OverTime", "Walked", "Weight", "over_time", "run_around", "weights_of"]
@@ -89,8 +89,8 @@ def over_time(graph: Walked, roll: Any, weights: Iterable[Weight], norms: Mappin
 
     Example:
         >>> import tensorgrad as tg
-        >>> from tensorgrad.viz.model import build
-        >>> from tensorgrad.viz.flows import cotangents
+        >>> from tensorgrad.viz.build import build
+        >>> from tensorgrad.viz.measuring.flows import cotangents
         >>> roll = tg.nn.unroll(tg.nn.RNNCell(2, 3, seed=0), np.ones((4, 1, 2)))
         >>> states = {step["h"].index: step["h"] for step in roll.steps}
         >>> loss = tg.sum(roll.outputs)
@@ -219,7 +219,7 @@ def weights_of(
 
     Example:
         >>> import tensorgrad as tg
-        >>> from tensorgrad.viz.model import build, computed_from
+        >>> from tensorgrad.viz.build import build, computed_from
         >>> roll = tg.nn.unroll(cell := tg.nn.RNNCell(2, 3, seed=0), np.ones((4, 1, 2)))
         >>> loss = tg.sum(roll.outputs)
         >>> nodes = {node.index: node for node in computed_from([loss])}

@@ -7,10 +7,12 @@ differ for every kind of colour vision, and stand out from what is behind them: 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 from tensorgrad.viz.model import Kind
 from tensorgrad.viz.picture import Look, Wire, WireKind
+from tensorgrad.viz.style.color import luminance, rgb
 
 __all__ = [
     "DARK",
@@ -120,6 +122,7 @@ def ink_of(wire: Wire, look: Look | None = None) -> Ink:
     return Ink(look.line or ink.color, width, max(ink.head, 2.5 * width))
 
 
+@cache
 def ink_on(fill: str) -> str:
     """Black or white, whichever stands out more from a colour such as "#0072B2".
 
@@ -127,8 +130,5 @@ def ink_on(fill: str) -> str:
         >>> ink_on("#F6F7F9"), ink_on("#3B0F70")
         ('#111111', '#FFFFFF')
     """
-    # Relative luminance as the Web Content Accessibility Guidelines 2.2 define it; the contrast with the
-    # two is the same at 0.192.
-    parts = (int(fill[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
-    return "#111111" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.192 else "#FFFFFF"
+    # The contrast with the two is the same at this luminance.
+    return "#111111" if luminance(rgb(fill)) > 0.192 else "#FFFFFF"

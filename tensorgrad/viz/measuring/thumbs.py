@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from tensorgrad.viz.digest import batches
-from tensorgrad.viz.measure import Walk, gradients_of, values_of, walk
+from tensorgrad.viz.measuring.digest import batches
+from tensorgrad.viz.measuring.measure import Walk, gradients_of, values_of, walk
 from tensorgrad.viz.model import Model
 
 __all__ = [
@@ -80,7 +80,7 @@ def thumbnails(output: Any, models: Iterable[Model], cells: int = 64, walked: Wa
 
     Example:
         >>> import tensorgrad as tg
-        >>> from tensorgrad.viz.model import build
+        >>> from tensorgrad.viz.build import build
         >>> x = tg.tensor([1.0, 2.0], requires_grad=True, name="x")
         >>> y = x * x
         >>> found = thumbnails(y, [build(y)])

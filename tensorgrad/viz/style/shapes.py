@@ -8,11 +8,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from tensorgrad.viz.model import Box, Kind
-from tensorgrad.viz.palette import FAINT, KINDS
 from tensorgrad.viz.picture import Line, Picture, Placed, Point, Text, Wire
-from tensorgrad.viz.text import text_width
+from tensorgrad.viz.style.palette import FAINT, KINDS
+from tensorgrad.viz.style.text import text_width
 
-__all__ = ["LABEL_SIZE", "Legend", "Numbers", "corners", "hatching", "headed", "label_place", "legend"]
+__all__ = ["LABEL_SIZE", "Legend", "Lengths", "corners", "hatching", "headed", "label_place", "legend"]
 
 LABEL_SIZE = 10.0
 """Of the letters of a line's label, in points."""
@@ -28,11 +28,11 @@ _GAP = 8.0
 _LEAST_ROW = 320.0
 
 
-class Numbers(dict[float, str]):
+class Lengths(dict[float, str]):
     """Lengths as texts, to a tenth of a point and no longer than they need be; each is made once.
 
     Example:
-        >>> lengths = Numbers()
+        >>> lengths = Lengths()
         >>> lengths[12.0], lengths[2.26]
         ('12', '2.3')
     """

@@ -20,9 +20,9 @@ from tensorgrad.nn.recurrent import UnrolledLayers
 from tensorgrad.nn.unroll import Unrolled, unroll
 from tensorgrad.random import as_generator
 from tensorgrad.tensor import Tensor
-from tensorgrad.viz.model import computed_from
-from tensorgrad.viz.sheet import owner
-from tensorgrad.viz.table import timestep_of
+from tensorgrad.viz.build import computed_from
+from tensorgrad.viz.steps import step_of, timestep_of
+from tensorgrad.viz.tables.sheet import owner
 
 __all__ = ["Cost", "LabelRow", "Run", "cost_of", "measure"]
 
@@ -213,7 +213,7 @@ def _is_cell(model: Module, x: Any, state: Any) -> bool:
         return False
     # What unrolls something itself reads whole sequences.
     scopes = {node.scope for node in computed_from(_outputs(roll))}
-    return not any(sum(part.startswith("t=") for part in scope.split("/")) > 1 for scope in scopes)
+    return not any(sum(step_of(part) is not None for part in scope.split("/")) > 1 for scope in scopes)
 
 
 def _outputs(result: Any) -> list[Node]:
@@ -282,9 +282,15 @@ def _labels(nodes: Iterable[Node], t: int | None) -> Iterator[LabelRow]:
         place = timestep_of(node.scope)
         leaf_outside = node.op is None and (node.requires_grad or t is None)
         if node.name and not leaf_outside and (place[1] if place else None) == t:
-            inner = node.scope.replace(f"t={t}", "", 1).strip("/").replace("//", "/")
+            inner = _without_timestep(node.scope).strip("/").replace("//", "/")
             shape = tuple(str(n) for n in node._value.shape)
             yield LabelRow(f"{inner}/{node.name}".lstrip("/"), shape, str(node._value.dtype))
+
+
+def _without_timestep(scope: str) -> str:
+    """The scope without its outermost timestep, "l0/" for "l0/t=3"."""
+    place = timestep_of(scope)
+    return scope if place is None else place[0] + scope[len(place[0]) :].partition("/")[2]
 
 
 def _distinct(rows: Iterable[LabelRow]) -> tuple[LabelRow, ...]:

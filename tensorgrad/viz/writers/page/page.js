@@ -79,9 +79,12 @@ function makePage(data, first) {
     },
 
     // --- what several parts do ---
+    /** Change the timestep; a pass that is played goes on from there. */
+    lookAt(t) {
+      page.set({ t, ...(state.now !== null && { now: page.tickOf(t) }) });
+    },
     goTo(t) {
-      if (data.frames.index(t) >= 0 && t !== state.t)
-        page.set({ t, ...(state.now !== null && { now: page.tickOf(t) }) });
+      if (data.frames.index(t) >= 0 && t !== state.t) page.lookAt(t);
       page.showTime();
     },
     move(by) {

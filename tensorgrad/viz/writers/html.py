@@ -21,16 +21,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tensorgrad.viz.color import SPECIAL, LogScale, kind_of, shade
-from tensorgrad.viz.covers import covered, worst_in_time
-from tensorgrad.viz.marks import AGREES
-from tensorgrad.viz.measures import Measures, Numbers, norm_of, worst
+from tensorgrad.viz.measuring.along import NOT_ON_RECORD, flow_along, not_on_record
+from tensorgrad.viz.measuring.covers import covered, worst_in_time
+from tensorgrad.viz.measuring.measures import Measures, Numbers, norm_of, worst
+from tensorgrad.viz.measuring.thumbs import BINS, Thumb, Thumbs
 from tensorgrad.viz.model import Box, Frame
-from tensorgrad.viz.paint import NOT_ON_RECORD, flow_along, not_on_record
-from tensorgrad.viz.palette import DARK, FAINT, FRAME, HUES, INK, KINDS, PAPER, WIRES
 from tensorgrad.viz.picture import Line, Picture
-from tensorgrad.viz.text import STYLES, TITLE, TITLE_AT, baselines, shown
-from tensorgrad.viz.thumbs import BINS, Thumb, Thumbs
+from tensorgrad.viz.style.color import AGREES, SPECIAL, LogScale, kind_of, shade
+from tensorgrad.viz.style.palette import DARK, FAINT, FRAME, HUES, INK, KINDS, PAPER, WIRES
+from tensorgrad.viz.style.shapes import LABEL_SIZE
+from tensorgrad.viz.style.text import STYLES, TITLE, TITLE_AT, baselines, shown
 
 __all__ = ["to_html"]
 
@@ -71,7 +71,7 @@ def to_html(
 
     Example:
         >>> import tensorgrad as tg
-        >>> from tensorgrad.viz.model import build
+        >>> from tensorgrad.viz.build import build
         >>> from tensorgrad.viz.place import place
         >>> x = tg.tensor(0.5, requires_grad=True, name="x")
         >>> picture = place(build(tg.tanh(x)))
@@ -92,7 +92,7 @@ def to_html(
 
 # --- what does not depend on the graph -------------------------------------------------------------------
 def _part(name: str) -> str:
-    return (files("tensorgrad.viz") / "page" / name).read_text(encoding="utf-8")
+    return (files("tensorgrad.viz.writers") / "page" / name).read_text(encoding="utf-8")
 
 
 @cache
@@ -350,6 +350,7 @@ class _Data:
             "styles": {
                 **{name: {**style._asdict(), "rise": _rise(name)} for name, style in STYLES.items()},
                 "title": {"size": TITLE.size, "height": TITLE.height, "at": TITLE_AT},
+                "label": {"size": LABEL_SIZE},
             },
             "pens": {
                 "kinds": {

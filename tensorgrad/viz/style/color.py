@@ -10,13 +10,25 @@ Source of the space: Ottosson, "A perceptual color space for image processing" (
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-__all__ = ["SPECIAL", "Kind", "LogScale", "Special", "kind_of", "oklab", "shade", "short"]
+__all__ = [
+    "AGREES",
+    "SPECIAL",
+    "Kind",
+    "LogScale",
+    "Special",
+    "kind_of",
+    "luminance",
+    "oklab",
+    "rgb",
+    "shade",
+    "short",
+]
 
 Kind = Literal["number", "zero", "unknown", "nan", "infinite"]
 Pattern = Literal["solid", "dashed", "dotted", "hatched"]
@@ -41,6 +53,36 @@ _OPPONENTS = np.array(
 )
 
 
+def rgb(color: str) -> np.ndarray:
+    """Red, green and blue of a colour such as "#EAB733", from 0 to 1.
+
+    Example:
+        >>> rgb("#FF0000").tolist()
+        [1.0, 0.0, 0.0]
+    """
+    return np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+
+
+def _linear(coded: np.ndarray) -> np.ndarray:
+    """Amounts of light from the coded values of sRGB."""
+    return np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
+
+
+def luminance(color: Sequence[float] | np.ndarray) -> float:
+    """The relative luminance of an sRGB colour, as WCAG 2.2 defines it.
+
+    https://www.w3.org/TR/WCAG22/#dfn-relative-luminance
+
+    Args:
+        color: red, green and blue from 0 to 1; what follows them, such as opacity, has no part in it.
+
+    Example:
+        >>> luminance((1, 1, 1)), luminance((0, 0, 0))
+        (1.0, 0.0)
+    """
+    return float(_linear(np.asarray(color, np.float64)[:3]) @ [0.2126, 0.7152, 0.0722])
+
+
 def oklab(color: str) -> np.ndarray:
     """A colour such as "#EAB733" in OKLab: lightness from 0 to 1, green to red, blue to yellow.
 
@@ -48,9 +90,7 @@ def oklab(color: str) -> np.ndarray:
         >>> oklab("#FFFFFF").round(3).tolist()[0]
         1.0
     """
-    coded = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-    linear = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
-    lab: np.ndarray = _OPPONENTS @ np.cbrt(_CONES @ linear)
+    lab: np.ndarray = _OPPONENTS @ np.cbrt(_CONES @ _linear(rgb(color)))
     return lab
 
 
@@ -105,6 +145,8 @@ SPECIAL: dict[Kind, Special] = {
     "infinite": Special("#2FA8F0", "#2FA8F0", "solid", "infinite"),
 }
 """By kind, all that is no positive number."""
+AGREES = "#C3CAD3"
+"""The colour of an error within the tolerance."""
 
 
 def kind_of(x: float | None) -> Kind:

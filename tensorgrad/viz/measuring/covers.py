@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
-from tensorgrad.viz.measures import rank
+from tensorgrad.viz.measuring.measures import rank
 from tensorgrad.viz.model import Frame, Model
 
 __all__ = ["covered", "rolled_frames", "worst_in_time"]

@@ -18,7 +18,6 @@ from functools import lru_cache
 from html import escape
 from itertools import groupby
 
-from tensorgrad.viz.palette import FAINT, FONT, FRAME, INK, KINDS, PAPER, Ink, Paint, ink_of, ink_on
 from tensorgrad.viz.picture import (
     Line,
     Look,
@@ -32,8 +31,18 @@ from tensorgrad.viz.picture import (
     Text,
     Wire,
 )
-from tensorgrad.viz.shapes import LABEL_SIZE, Numbers, corners, hatching, headed, label_place, legend
-from tensorgrad.viz.text import LONGEST_NOTE, STYLES, TITLE, TITLE_AT, baselines, shortened, shown, text_width
+from tensorgrad.viz.style.palette import FAINT, FONT, FRAME, INK, KINDS, PAPER, Ink, Paint, ink_of, ink_on
+from tensorgrad.viz.style.shapes import LABEL_SIZE, Lengths, corners, hatching, headed, label_place, legend
+from tensorgrad.viz.style.text import (
+    LONGEST_NOTE,
+    STYLES,
+    TITLE,
+    TITLE_AT,
+    baselines,
+    shortened,
+    shown,
+    text_width,
+)
 
 __all__ = ["to_dot"]
 
@@ -58,7 +67,7 @@ def to_dot(picture: Picture) -> str:
 
     Example:
         >>> import tensorgrad as tg
-        >>> from tensorgrad.viz.model import build
+        >>> from tensorgrad.viz.build import build
         >>> from tensorgrad.viz.place import place
         >>> x = tg.tensor(0.5, requires_grad=True, name="x")
         >>> '"x" -> "tanh"' in to_dot(place(build(tg.tanh(x))))
@@ -73,7 +82,7 @@ class _Writer:
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
         self.blocks = {box.frame for box in picture.model.boxes if box.kind == "block"}
-        self.numbers = Numbers()
+        self.numbers = Lengths()
         self.statements: dict[str, list[str]] = defaultdict(list)
 
     def run(self) -> str:
