@@ -9,13 +9,15 @@ import time
 from pathlib import Path
 
 from benchmarks.harness import BenchmarkError, Worker
-from benchmarks.parts import Options, doctor, memory, picture, scaling, step, tasks
+from benchmarks.parts import Options, compile, doctor, memory, picture, scaling, step, tasks
 from benchmarks.peers import PEERS
+from benchmarks.problem import GATES
 from benchmarks.report import Target, table, targets_table, write_json
 from benchmarks.system import machine
 
 PARTS = {
     "step": step.run,
+    "compile": compile.run,
     "scaling": scaling.run,
     "memory": memory.run,
     "doctor": doctor.run,
@@ -34,6 +36,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--text", type=Path, help="the file that language models are trained on")
     names = [task.name for task in tasks.TASKS]
     parser.add_argument("--tasks", help=f"comma-separated, of {', '.join(names)} (default: all)")
+    parser.add_argument("--cells", help=f"comma-separated, of {', '.join(GATES)}, to compile (default: all)")
+    parser.add_argument(
+        "--quick", action="store_true", help="compile: one tiny size, to see that everything runs"
+    )
     parser.add_argument(
         "--json", type=Path, default=DEFAULT_JSON, help=f"results file (default: {DEFAULT_JSON})"
     )
@@ -49,6 +55,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     unknown = [task for task in options.tasks if task not in names]
     if unknown:
         parser.error(f"no such task: {', '.join(unknown)}; there are {', '.join(names)}")
+    options.cells = options.cells.split(",") if options.cells else list(GATES)
+    unknown = [cell for cell in options.cells if cell not in GATES]
+    if unknown:
+        parser.error(f"no such cell: {', '.join(unknown)}; there are {', '.join(GATES)}")
     if options.rounds < 1 or options.threads < 1:
         parser.error("--rounds and --threads must be at least 1")
     if options.text is not None and not options.text.is_file():
@@ -80,14 +90,18 @@ def main(arguments: list[str]) -> int:
     """Run the parts asked for; 1 if a peer failed or disagreed. A target that is missed is no failure."""
     chosen = parse(arguments)
     peers = [name for name in chosen.peers if PEERS[name].installed]
-    skipped = [PEERS[name].label for name in chosen.peers if name not in peers]
+    skipped = [
+        f"{PEERS[name].label} (needs {PEERS[name].requires})" for name in chosen.peers if name not in peers
+    ]
     results: dict[str, object] = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "skipped": skipped}
     targets: list[Target] = []
     try:
         results["environment"] = describe(peers, chosen.threads)
         if skipped:
             print(f"Skipped, not installed: {', '.join(skipped)}\n")
-        options = Options(peers, chosen.rounds, chosen.threads, chosen.text, chosen.tasks)
+        options = Options(
+            peers, chosen.rounds, chosen.threads, chosen.text, chosen.tasks, chosen.cells, chosen.quick
+        )
         for name in chosen.parts or PARTS:
             outcome = PARTS[name](options)
             results[name] = outcome.figures

@@ -26,6 +26,7 @@ THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "BLIS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
     "NPROC",  # the size of XLA's thread pools
 )
 
@@ -34,21 +35,33 @@ class BenchmarkError(Exception):
     """A peer failed, or computed something else than the others."""
 
 
-def pinned(threads: int) -> dict[str, str]:
-    """This process's environment with every library's threads limited; other settings pass through."""
+def pinned(threads: int, settings: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment with every library's threads limited; other variables pass through.
+
+    Args:
+        threads: how many each library may use.
+        settings: further variables; one with an empty value is taken out.
+    """
     environment = dict(os.environ)
     environment.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     environment["JAX_PLATFORMS"] = "cpu"
     if threads == 1:
         flags = environment.get("XLA_FLAGS", "")
         environment["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
-    return environment
+    environment.update(settings or {})
+    return {name: value for name, value in environment.items() if value}
 
 
 class Worker:
     """An object in a process of its own; see ``benchmarks.worker``."""
 
-    def __init__(self, factory: str, arguments: Mapping[str, Any], threads: int) -> None:
+    def __init__(
+        self,
+        factory: str,
+        arguments: Mapping[str, Any],
+        threads: int,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.factory = factory
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 (see close)
         self._process = subprocess.Popen(
@@ -57,7 +70,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._log,
             cwd=CHECKOUT,
-            env=pinned(threads),
+            env=pinned(threads, settings),
             encoding="utf-8",
         )
         try:

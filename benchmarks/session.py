@@ -12,9 +12,10 @@ import numpy as np
 
 from benchmarks.peers import PEERS
 from benchmarks.problem import Shape, Step, make_problem
-from benchmarks.system import peak_mib
+from benchmarks.system import peak_mib, reset_peak, resident_mib
 
 WARM_UP_STEPS = 2
+MEMORY_STEPS = 3
 
 
 class Session:
@@ -32,17 +33,18 @@ class Session:
         except importlib.metadata.PackageNotFoundError:  # run from a checkout that isn't installed
             return str(importlib.import_module(self.peer.requires).__version__)
 
-    def prepare(self, shape: dict[str, int], gradients_to: str | None = None) -> float:
+    def prepare(self, shape: dict[str, int], cell: str = "rnn", gradients_to: str | None = None) -> float:
         """Build the step and warm it up.
 
         Args:
             shape: the fields of a ``Shape``.
+            cell: the network; see ``benchmarks.problem``.
             gradients_to: an ``.npz`` file to write the loss and the gradients to.
 
         Returns:
             Seconds for one step, roughly.
         """
-        self.step = self.module.prepare(make_problem(Shape(**shape)))
+        self.step = self.module.prepare(make_problem(Shape(**shape), cell))
         for _ in range(WARM_UP_STEPS):
             self.step.run()
         if gradients_to is not None:
@@ -66,6 +68,20 @@ class Session:
         """One step with no warm-up: its seconds, and the peak resident size of this process in MiB."""
         self.step = self.module.prepare(make_problem(Shape(**shape)))
         return {"seconds": self._time(1)[0], "peak_mib": peak_mib()}
+
+    def peak(self, shape: dict[str, int], cell: str) -> float:
+        """MiB that steps take at most, over what the process had with its problem before the first of them.
+
+        A step of another, small size comes first: what libraries load and keep once is no part of it.
+        """
+        for size in ({"H": 4, "T": 3, "B": 2}, shape):
+            self.step = None
+            self.step = self.module.prepare(make_problem(Shape(**size), cell))
+            gc.collect()
+            reset_peak()
+            before = resident_mib()
+            self._time(MEMORY_STEPS)
+        return peak_mib() - before
 
     def _time(self, steps: int) -> list[float]:
         assert self.step is not None, "prepare() comes first"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
@@ -43,8 +44,18 @@ def resident_mib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def reset_peak() -> None:
+    """Let ``peak_mib`` begin anew, where the system can do that (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_mib() -> float:
     """The largest resident size this process has had; not a number where the system can't say (Windows)."""
+    with contextlib.suppress(OSError):
+        # Unlike getrusage, this goes back at a reset.
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(status["VmHWM"].split()[0]) / 1024
     try:
         import resource
     except ImportError:
@@ -55,6 +66,21 @@ def peak_mib() -> float:
 
 class NumpyInfo:
     """Asked in a process whose threads are pinned, for what NumPy computes with there."""
+
+    def kernel(self) -> str:
+        """The kernels of its BLAS, as far as they can be told."""
+        from tensorgrad.compile.blas import loaded_kernel
+
+        return loaded_kernel() or "unknown"
+
+    def mend(self) -> dict[str, str] | None:
+        """The variables that would give kernels that fit the CPU; None if these do, or nothing would."""
+        from tensorgrad.compile.blas import mismatch_here
+
+        mismatch = mismatch_here()
+        if mismatch is None or mismatch.fitting is None:
+            return None
+        return {"OPENBLAS_CORETYPE": mismatch.fitting}
 
     def blas(self) -> dict[str, Any]:
         """Name, version, kernel and threads of the BLAS; less where threadpoolctl is not installed."""

@@ -145,7 +145,7 @@ class WordEmbedding(Saved):
         pairs = mask.sum(axis=1, keepdims=True)
         hit = (F.softplus(-scores) * mask).sum()
         noise = (F.softplus(noise_scores) * pairs).sum() * (negatives / len(batch.noise))
-        return label((hit + noise) / float(pairs.sum()), "loss")
+        return label((hit + noise) / pairs.sum(), "loss")
 
     def vector(self, word: str) -> npt.NDArray[Any]:
         """The vector of a word, (D,).

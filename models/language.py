@@ -122,6 +122,14 @@ class LanguageModel(Saved):
         """The kind of model and its sizes in a few words."""
         raise NotImplementedError
 
+    def compiles(self, T: int) -> bool:
+        """Whether windows of T timesteps all run the same operations, so that `tg.compile` serves.
+
+        Args:
+            T: the length of a window.
+        """
+        return True
+
     def loss(self, xs: npt.ArrayLike, ys: npt.ArrayLike, state: Any = None) -> WindowLoss:
         """The cross-entropy of predicting `ys` from `xs`.
 

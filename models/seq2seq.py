@@ -21,12 +21,13 @@ import numpy.typing as npt
 
 from tensorgrad import functional as F
 from tensorgrad import nn, tree
+from tensorgrad.context import context
 from tensorgrad.data import END, PAD, START, Pairs
 from tensorgrad.data.arguments import integer
 from tensorgrad.errors import CheckpointError, DtypeError, ShapeError, UserError
 from tensorgrad.models.decoding import Hypothesis, beam_search
 from tensorgrad.models.files import Saved
-from tensorgrad.ops import concatenate
+from tensorgrad.ops import concatenate, where
 from tensorgrad.random import Seed, as_generator
 from tensorgrad.recording import label, no_grad, scope
 from tensorgrad.tensor import Tensor
@@ -204,19 +205,21 @@ class Seq2Seq(Saved):
         if not 0 <= teacher_forcing <= 1:
             raise UserError(f"teacher_forcing is a probability, from 0 to 1, not {teacher_forcing}")
         target, _ = self._targets(pairs)
-        fed = np.concatenate([np.full_like(target[:1], START), target[:-1]])
+        fed = np.concatenate([np.full((1, target.shape[1]), START), target[:-1]])
         if teacher_forcing < 1:
             fed[1:][as_generator(seed).random(fed[1:].shape) >= teacher_forcing] = _OWN
 
         def cell(x: Tensor, state: tuple[Any, Any]) -> tuple[Tensor, tuple[Any, Any]]:
             inner, features = state
-            ids = x.numpy()
-            if (ids == _OWN).any():
+            # While compiling values are not known; nor are they needed where every id is given.
+            ids: Any = x if teacher_forcing == 1 and context().tracer is not None else x.numpy()
+            if teacher_forcing < 1 and (ids == _OWN).any():
                 ids = np.where(ids == _OWN, self._likeliest(features), ids)
             features, inner = self.step(ids, inner)
             return features, (inner, features)
 
-        state = self.encode(pairs.source, pairs.source_lengths), None
+        nothing = np.zeros((target.shape[1], self.hidden), self.dtype)
+        state = self.encode(pairs.source, pairs.source_lengths), nothing
         with scope("decoder"):
             roll = nn.unroll(cell, fed, state)
         return label(self.output(roll.outputs), "y"), roll
@@ -237,7 +240,7 @@ class Seq2Seq(Saved):
         sequences = np.shape(pairs.source)[-1]
         if target.shape[1] != sequences:
             raise ShapeError(f"{name} has {target.shape[1]} sequences, but the source {sequences}")
-        return target, np.arange(len(target))[:, None] < lengths
+        return target, np.arange(target.shape[0])[:, None] < lengths
 
     def _likeliest(self, features: Any) -> Ids:
         """The id with the highest score for each row of features, (B, H) to (B,)."""
@@ -354,9 +357,11 @@ class Seq2Seq(Saved):
         return f"{self.cell}, {self.layers} layers{', bidirectional' if self.bidirectional else ''}"
 
 
-def _checked(what: str, ids: npt.ArrayLike, lengths: npt.ArrayLike, V: int) -> tuple[Ids, Ids]:
+def _checked(what: str, ids: Any, lengths: Any, V: int) -> tuple[Ids, Ids]:
     """The ids (T, B) with `PAD` in their padding, and the lengths (B,)."""
-    ids, lengths = np.asarray(ids), np.asarray(lengths)
+    traced = context().tracer is not None and isinstance(ids, Tensor)
+    if not traced:
+        ids, lengths = np.asarray(ids), np.asarray(lengths)
     for name, array in (("", ids), ("_lengths", lengths)):
         if array.dtype.kind not in "iu":
             raise DtypeError(f"{what}{name} must be integers, not {array.dtype}")
@@ -365,6 +370,9 @@ def _checked(what: str, ids: npt.ArrayLike, lengths: npt.ArrayLike, V: int) -> t
     T, B = ids.shape
     if lengths.shape != (B,):
         raise ShapeError(f"{what}_lengths must be ({B},), one for each sequence, not {lengths.shape}")
+    if traced:
+        # The values are checked when the compiled program runs, by the embedding and the encoder.
+        return where(np.arange(T)[:, None] < lengths, ids, PAD), lengths
     wrong = (lengths < 1) | (lengths > T)
     if wrong.any():
         b = int(wrong.argmax())

@@ -13,12 +13,13 @@ import sys
 import time
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tensorgrad import tree
+from tensorgrad.compile import compile
 from tensorgrad.data import Windows, split
 from tensorgrad.errors import CheckpointError, TensorgradError, UserError
 from tensorgrad.io import Checkpoint, check_names, load_checkpoint, rng_state, save_checkpoint, set_rng_state
@@ -168,6 +169,22 @@ class Step(NamedTuple):
     validation: float | None
 
 
+def _differentiation(model: LanguageModel, optimiser: Adam, clip: float) -> Callable[..., Any]:
+    """A function that leaves the clipped gradients in the parameters.
+
+    It gives the loss, the norm of the gradient before clipping, and the state after the window, detached.
+    """
+
+    def differentiate(xs: np.ndarray, ys: np.ndarray, state: Any) -> tuple[Tensor, float, Any]:
+        optimiser.zero_grad()
+        result = model.loss(xs, ys, state)
+        result.loss.backward()
+        norm = clip_grad_norm(optimiser.parameters, clip or sys.float_info.max)
+        return result.loss, norm, detach(result.state)
+
+    return differentiate
+
+
 class Trainer:
     """Adam on windows of a text, the state carried from window to window, and resumable to the last bit.
 
@@ -178,6 +195,8 @@ class Trainer:
         text: what to learn; every character must be in the model's vocabulary.
         settings: how to train.
         seed: for what is drawn on the way, which is the samples.
+        compiled: whether a step runs compiled (see `tg.compile`) where the model allows it, or eagerly,
+            operation by operation. The two agree but for rounding.
 
     Attributes:
         model, settings: as given.
@@ -202,7 +221,13 @@ class Trainer:
     """
 
     def __init__(
-        self, model: LanguageModel, text: str, settings: Settings | None = None, seed: int = 0
+        self,
+        model: LanguageModel,
+        text: str,
+        settings: Settings | None = None,
+        seed: int = 0,
+        *,
+        compiled: bool = True,
     ) -> None:
         self.model = model
         self.settings = settings or Settings()
@@ -223,6 +248,10 @@ class Trainer:
         self.training_characters = len(train)
         self.total = self.settings.steps or self.settings.epochs * self._windows.per_pass
         self._optimiser = Adam(model.parameters(), self.settings.lr)
+        differentiate = _differentiation(model, self._optimiser, self.settings.clip)
+        compiled = compiled and model.compiles(self.settings.window)
+        self._differentiate = compile(differentiate) if compiled else differentiate
+        self._update = compile(self._optimiser.step) if compiled else self._optimiser.step
         self._state = model.initial_state(self.settings.batch)
         self._rng = np.random.default_rng(seed)
         self._crc32 = zlib.crc32(text.encode("utf-8", "surrogatepass"))
@@ -306,17 +335,14 @@ class Trainer:
 
     def _learn(self, xs: np.ndarray, ys: np.ndarray, state: Any) -> tuple[float, float]:
         """Take one step from `state`; returns the loss and the norm of the gradient before clipping."""
-        self._optimiser.zero_grad()
-        result = self.model.loss(xs, ys, state)
-        result.loss.backward()
-        norm = clip_grad_norm(self._optimiser.parameters, self.settings.clip or sys.float_info.max)
-        loss = float(result.loss)
+        value, norm, after = self._differentiate(xs, ys, state)
+        loss = float(value)
         if not self._sane(loss):
             raise DivergedError(f"the loss is {loss:.4g} at step {self.steps}: {self._advice()}")
         if not math.isfinite(norm):
             raise DivergedError(f"the gradient has the norm {norm} at step {self.steps}: {self._advice()}")
-        self._optimiser.step()
-        self._state = detach(result.state)
+        self._update()
+        self._state = after
         return loss, norm
 
     def _sane(self, loss: float) -> bool:
@@ -392,6 +418,7 @@ class Trainer:
         *,
         epochs: int | None = None,
         steps: int | None = None,
+        compiled: bool = True,
     ) -> Trainer:
         """A trainer that goes on, bit for bit, where `save` was called.
 
@@ -400,6 +427,7 @@ class Trainer:
             text: the text it was trained on.
             epochs: a new number of passes to train for altogether; None for the saved goal.
             steps: a new number of steps to train for altogether; None for the saved goal.
+            compiled: as for `Trainer`. Bit for bit goes on what is run as before.
 
         Raises:
             CheckpointError: the file is missing, damaged, of another model, without training, or of another
@@ -438,7 +466,7 @@ class Trainer:
             settings = dataclasses.replace(settings, epochs=epochs, steps=steps)
         if crc32 != zlib.crc32(text.encode("utf-8", "surrogatepass")):
             raise CheckpointError(f"{path} was trained on another text; give the same to go on")
-        trainer = cls(model, text, settings)
+        trainer = cls(model, text, settings, compiled=compiled)
         trainer._restore_arrays(checkpoint, f"its training ({path})")
         trainer._windows.restore(windows)
         for generator, saved in zip((trainer._rng, model.rng), draws, strict=True):

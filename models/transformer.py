@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tensorgrad import nn
+from tensorgrad.context import context
 from tensorgrad.data import Vocabulary
 from tensorgrad.errors import CheckpointError, ShapeError, UserError
 from tensorgrad.functional import gelu
@@ -241,11 +242,12 @@ class TransformerLM(LanguageModel):
         Raises:
             ShapeError: an id that is no character, ids that are not (T, B), a state that does not fit.
         """
-        ids = np.asarray(ids)
+        ids = ids if context().tracer is not None and isinstance(ids, Tensor) else np.asarray(ids)
         if ids.ndim != 2 or not len(ids):
             raise ShapeError(f"TransformerLM: ids must be (T, B) with at least one timestep, not {ids.shape}")
-        before = self._before(state, ids.shape[1])
         length = self.context if len(ids) <= self.context else self._stride
+        # A first piece as long as the context sees nothing of what was before.
+        before = self._before(state, ids.shape[1], min(len(ids), length) < self.context)
         logits = []
         for t in range(0, len(ids), length):
             piece = ids[t : t + length]
@@ -253,7 +255,8 @@ class TransformerLM(LanguageModel):
             logits.append(self._scores(text, len(piece)))
             before = text[1:] if len(text) == self.context else text
         missing = np.full((self.context - 1 - len(before), ids.shape[1]), _NOTHING)
-        after = Tensor(np.concatenate([missing, before]).T)
+        after = np.concatenate([missing, before]).T
+        after = after if isinstance(after, Tensor) else Tensor(after)
         return Run(label(logits[0] if len(logits) == 1 else concatenate(logits), "y"), after)
 
     @property
@@ -261,16 +264,27 @@ class TransformerLM(LanguageModel):
         """The length of the pieces in which a text longer than the context is read."""
         return max(self.context // 2, 1)
 
-    def _before(self, state: Any, B: int) -> npt.NDArray[Any]:
-        """The characters before, (n, B), n under `context` and the same for all sequences of the batch."""
+    def compiles(self, T: int) -> bool:
+        # What shorter windows are shown of the text before depends on how much of it was read.
+        return self.context == T
+
+    def _before(self, state: Any, B: int, seen: bool) -> npt.NDArray[Any]:
+        """The characters before, (n, B), n under `context` and the same for all sequences of the batch.
+
+        None of them where they are not `seen`.
+        """
+        nothing = np.empty((0, B), np.intp)
         if state is None:
-            return np.empty((0, B), np.intp)
-        values = np.asarray(state)
-        if values.shape != (B, self.context - 1) or values.dtype.kind not in "iu":
+            return nothing
+        state = state if isinstance(state, Tensor) else np.asarray(state)
+        if state.shape != (B, self.context - 1) or state.dtype.kind not in "iu":
             raise ShapeError(
                 f"TransformerLM: the state should be the last characters of {B} texts, integers "
-                f"({B}, {self.context - 1}), not {values.dtype} {values.shape}"
+                f"({B}, {self.context - 1}), not {state.dtype} {state.shape}"
             )
+        if not seen:
+            return nothing
+        values = np.asarray(state)
         read = values >= 0
         if (read != read[:1]).any():
             raise ShapeError("TransformerLM: all rows of a state must hold as many characters")

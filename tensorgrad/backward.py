@@ -165,11 +165,13 @@ class _Walk:
         if wanted:
             self.found[node.index] = g
         elif self.deposit and (node.op is None or node.retains_grad):
-            g_array = g._value if isinstance(g, Node) else g
-            if node.grad is None:
-                node.grad = g_array if own else np.array(g_array)
+            if self.create_graph:
+                # Only in a function that is being compiled: it keeps the gradients' own history.
+                context().tracer.effects.deposit(node, g)
+            elif node.grad is None:
+                node.grad = g if own else np.array(g)
             else:
-                node.grad = np.asarray(node.grad + g_array)
+                node.grad = np.asarray(node.grad + g)
         return g
 
     def hooked(self, node: Node, g: Any) -> Any:

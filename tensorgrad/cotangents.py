@@ -139,6 +139,13 @@ class Total:
             self.value = g if self.value is None else self.value + g
             self.owned = False
 
+    def copy(self) -> Total:
+        """The same sum; from here on each of the two goes its own way."""
+        self.owned = False
+        twin = Total.__new__(Total)
+        twin.value, twin.owned, twin.parts, twin.count = self.value, False, self.parts.copy(), self.count
+        return twin
+
     def _set(self, value: Any) -> None:
         self.value = value
         self.owned = value.__class__ is np.ndarray

@@ -34,7 +34,7 @@ from tensorgrad.ops import (
 )
 from tensorgrad.ops import mean as mean_of
 from tensorgrad.ops.shape import ndim, normalise_axes, normalise_axis
-from tensorgrad.random import Seed, as_generator, draw
+from tensorgrad.random import Seed, draw
 
 __all__ = [
     "binary_cross_entropy",
@@ -436,6 +436,6 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, seed: Seed = None) ->
         raise ValueError(f"dropout: p is a probability, 0 to 1, not {p}")
     if not training or p == 0:
         return x
-    keep = draw(as_generator(seed), lambda rng: rng.random(x.shape) >= p)
+    keep = draw(seed, lambda rng, shape: rng.random(shape) >= p, x.shape)
     scale = 0.0 if p == 1 else 1 / (1 - float(p))
     return where(keep, x, 0) * scale

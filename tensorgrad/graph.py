@@ -68,9 +68,9 @@ class Node(Operand):
 
     __slots__ = (
         "__weakref__",
+        "_grad",
         "_value",
         "args",
-        "grad",
         "hooks",
         "index",
         "line",
@@ -84,9 +84,9 @@ class Node(Operand):
         "scope",
     )
 
+    _grad: Any
     _value: Any
     args: tuple[Any, ...]
-    grad: Any
     hooks: list[Callable[[Any], Any]] | None
     index: int
     line: str
@@ -162,7 +162,7 @@ class Node(Operand):
         node.index = next(_numbers)
         node.requires_grad = True
         node.retains_grad = False
-        node.name = node.grad = node.hooks = None
+        node.name = node._grad = node.hooks = None
         node.line = ""
         return node
 
@@ -178,8 +178,22 @@ class Node(Operand):
         self.requires_grad = requires_grad
         self.retains_grad = False
         self.name = name
-        self.grad = self.hooks = None
+        self._grad = self.hooks = None
         self.line = ""
+
+    @property
+    def grad(self) -> Any:
+        """The gradient that backward walks have left here, an array; None before the first."""
+        tracer = context().tracer
+        return self._grad if tracer is None else tracer.effects.gradient(self)
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        tracer = context().tracer
+        if tracer is None:
+            self._grad = value
+        else:
+            tracer.effects.set_gradient(self, value)
 
     @property
     def is_leaf(self) -> bool:

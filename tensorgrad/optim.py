@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -39,10 +40,24 @@ def _number(owner: str, name: str, value: float, low: float = 0.0, high: float =
     return float(value)
 
 
+class _Progress:
+    """What changes from step to step."""
+
+    __slots__ = ("counts", "lr", "state")
+
+    def __init__(self, lr: float, counts: list[int], state: dict[str, list[np.ndarray]]) -> None:
+        self.lr, self.counts, self.state = lr, counts, state
+
+
 class Optimiser:
     """What all optimisers share: the parameters, the learning rate, and state arrays for each parameter.
 
     parameters: Tensors that require a gradient. lr: the learning rate, which may be set between steps.
+    counts: how many steps each parameter took. state: for each name in `slots` an array for each parameter.
+
+    A kind of your own names its `slots` and says in `update` what a step does, in NumPy; what it remembers
+    from step to step belongs in `state`. Then it can be compiled as part of a training step.
+
     Raises ValueError for a learning rate that is negative or not finite, GraphError for no parameters, for a
     parameter given twice, and for what is no leaf Tensor.
     """
@@ -62,31 +77,47 @@ class Optimiser:
                 )
         if len({id(p) for p in self.parameters}) < len(self.parameters):
             raise GraphError(f"{type(self).__name__}: a parameter is given twice, and would be updated twice")
-        self.lr = _number(type(self).__name__, "lr", lr)
-        self.counts = [0] * len(self.parameters)
-        self.state: dict[str, list[np.ndarray]] = {
-            slot: [np.zeros_like(p._value) for p in self.parameters] for slot in self.slots
-        }
+        self._progress = _Progress(
+            _number(type(self).__name__, "lr", lr),
+            [0] * len(self.parameters),
+            {slot: [np.zeros_like(p._value) for p in self.parameters] for slot in self.slots},
+        )
+
+    def _now(self) -> Any:
+        tracer = context().tracer
+        return self._progress if tracer is None else tracer.effects.progress(self)
+
+    lr: float = property(  # type: ignore[assignment]
+        lambda self: self._now().lr, lambda self, lr: setattr(self._now(), "lr", lr), doc="The learning rate."
+    )
+    counts: list[int] = property(  # type: ignore[assignment]
+        lambda self: self._now().counts,
+        lambda self, counts: setattr(self._now(), "counts", counts),
+        doc="How many steps each parameter took.",
+    )
+    state: dict[str, list[np.ndarray]] = property(  # type: ignore[assignment]
+        lambda self: self._now().state,
+        lambda self, state: setattr(self._now(), "state", state),
+        doc="For each slot an array for each parameter.",
+    )
 
     def update(self, value: np.ndarray, g: np.ndarray, k: int) -> np.ndarray:
         """The new value of parameter number `k` from its value and gradient; advances the state."""
         raise TypeError(f"{type(self).__name__} does not say how to update: give it an update method")
 
     def step(self) -> None:
-        """Update every parameter from its `grad`.
-
-        Raises GraphError within a function that is being compiled, which changes nothing in place.
-        """
-        if context().tracer is not None:
-            raise GraphError(
-                f"{type(self).__name__}: a compiled function cannot update parameters in place; return the "
-                "gradients, and step outside"
-            )
+        """Update every parameter from its `grad`."""
+        tracer = context().tracer
         for k, p in enumerate(self.parameters):
-            if p.grad is not None:
+            g = p.grad
+            if g is not None:
                 self.counts[k] += 1
-                value = self.update(p._value, p.grad, k)
-                p._value = value if value.dtype == p._value.dtype else value.astype(p._value.dtype)
+                value = self.update(p._value if tracer is None else p.numpy(), g, k)
+                value = value if value.dtype == p._value.dtype else value.astype(p._value.dtype)
+                if tracer is None:
+                    p._value = value
+                else:
+                    p.data = value
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
@@ -235,7 +266,7 @@ class Adam(Optimiser):
         v = beta2 * self.state["square_mean"][k] + (1 - beta2) * np.square(g)
         self.state["mean"][k], self.state["square_mean"][k] = m, v
         n = self.counts[k]
-        root = np.sqrt(v) / math.sqrt(1 - beta2**n) + self.eps
+        root = np.sqrt(v) / (1 - beta2**n) ** 0.5 + self.eps
         direction: np.ndarray = m / ((1 - beta1**n) * root)
         return direction
 
@@ -285,12 +316,19 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     max_norm = _number("clip_grad_norm", "max_norm", max_norm)
     owners = [p for p in parameters if p.grad is not None]
     # Squares are summed in float64: in float32 an exploding gradient would overflow before it is clipped.
-    norm = math.sqrt(sum(float(np.square(p.grad, dtype=np.float64).sum()) for p in owners))
+    squares = [np.square(p.grad.astype(np.float64)).sum() for p in owners]
+    norm = np.sqrt(sum(squares, np.float64(0)))
     factor = max_norm / (norm + 1e-6)
-    if factor < 1 and norm < math.inf:
-        for p in owners:
-            p.grad = p.grad * p.grad.dtype.type(factor)
-    return norm
+    tracer = context().tracer
+    clipping = np.logical_and(factor < 1, norm < math.inf)
+    if tracer is None:
+        if not clipping:
+            return float(norm)
+    else:
+        factor = np.where(clipping, factor, 1.0)
+    for p in owners:
+        p.grad = p.grad * factor.astype(p.grad.dtype)
+    return float(norm) if tracer is None else tracer.number(norm, "norm")
 
 
 def clip_grad_value(parameters: Iterable[Tensor], max_value: float) -> None:

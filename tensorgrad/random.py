@@ -72,12 +72,20 @@ class DrawLog:
         return rng
 
 
-def draw(rng: np.random.Generator, make: Callable[[np.random.Generator], Any]) -> Any:
-    """`make(rng)`, repeatable when it happens inside a checkpointed function that is recomputed."""
-    if context().tracer is not None:
-        raise GraphError(
-            "random numbers drawn while a function is compiled would be the same at every call; put the "
-            "model into evaluation mode, or draw the mask outside and give it as an argument"
-        )
-    log = context().draws
-    return make(rng if log is None else log.generator(rng))
+def draw(
+    seed: Seed, make: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray], shape: tuple[int, ...]
+) -> Any:
+    """`make(generator, shape)`, repeatable when it happens inside a checkpointed function that is recomputed.
+
+    seed: an int or a Generator to draw from; None for the package's own generator.
+    make: gives an array of this shape, of one dtype. While a function is compiled it is noted, and called
+        anew at every call of the compiled function; so it must not look at anything that changes.
+
+    >>> draw(0, lambda rng, shape: rng.random(shape) < 0.5, (3,))
+    array([False,  True,  True])
+    """
+    now = context()
+    if now.tracer is not None:
+        return now.tracer.draw(seed, make, shape)
+    rng = as_generator(seed)
+    return make(rng if now.draws is None else now.draws.generator(rng), shape)

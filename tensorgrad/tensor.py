@@ -28,6 +28,10 @@ def tensor(data: Any, requires_grad: bool = False, name: str | None = None, dtyp
     """
     if isinstance(data, (list, tuple)) and any(isinstance(x, Node) and x.requires_grad for x in data):
         raise DtypeError("tensor: a copy of Tensors would lose their gradients; join them with tg.stack")
+    tracer = context().tracer
+    if tracer is not None and isinstance(data, Tensor) and tracer.is_unknown(data):
+        copied: Tensor = tracer.copy(data, requires_grad, name, dtype)
+        return copied
     source = data._value if isinstance(data, Node) else data
     try:
         array = np.array(source, dtype=dtype)
@@ -115,11 +119,10 @@ class Tensor(Node):
             raise GraphError(
                 f"data of the {self.describe()} is computed; only leaves can be given new values"
             )
-        if context().tracer is not None:
-            raise GraphError(
-                f"a compiled function cannot give the {self.describe()} new values: return them, and assign "
-                "them outside"
-            )
+        tracer = context().tracer
+        if tracer is not None:
+            tracer.effects.set_value(self, value)
+            return
         array = np.array(value._value if isinstance(value, Node) else value, dtype=self.dtype)
         if array.shape != self.shape:
             raise ShapeError(f"data of the {self.describe()} cannot become an array of shape {array.shape}")
@@ -127,6 +130,10 @@ class Tensor(Node):
 
     def numpy(self) -> np.ndarray:
         """The values as a read-only view: changing them would falsify gradients. Copy to get your own."""
+        tracer = context().tracer
+        if tracer is not None and tracer.is_unknown(self):
+            values: np.ndarray = tracer.array_of(self)
+            return values
         view: np.ndarray = self._value.view()
         view.flags.writeable = False
         return view
@@ -135,11 +142,19 @@ class Tensor(Node):
         """The only element as a Python number. Raises ShapeError when there is not exactly one."""
         if self.size != 1:
             raise ShapeError(f"item: needs exactly one element, not {self.size} of shape {self.shape}")
-        return self._value.item()
+        return self._known("item()").item()
 
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers."""
-        return self._value.tolist()
+        return self._known("tolist()").tolist()
+
+    def _known(self, what: str) -> np.ndarray:
+        """The values for a purpose that no compiled function can serve."""
+        tracer = context().tracer
+        if tracer is not None:
+            tracer.must_know(self, what)
+        array: np.ndarray = self._value
+        return array
 
     shape = property(lambda self: self._value.shape, doc="The lengths of the axes.")
     dtype = property(lambda self: self._value.dtype, doc="The NumPy dtype.")
@@ -162,6 +177,10 @@ class Tensor(Node):
 
     def detach(self) -> Tensor:
         """The same values as a leaf without history: gradients stop here."""
+        tracer = context().tracer
+        if tracer is not None and tracer.is_unknown(self):
+            detached: Tensor = tracer.copy(self, False, self.name)
+            return detached
         return Tensor(self._value, name=self.name)
 
     # --- gradients ---------------------------------------------------------------------------------------
@@ -171,12 +190,12 @@ class Tensor(Node):
         grad: the cotangent to start from; by default 1, which only a Tensor of one element has.
         Raises GraphError when nothing requires a gradient, ShapeError for a wrong cotangent.
         """
-        if context().tracer is not None:
-            raise GraphError(
-                "backward() deposits gradients in x.grad, which a compiled function cannot do; return them: "
-                "tg.compile(tg.value_and_grad(loss_fn))"
-            )
-        backpropagate([(self, seed_of(self, grad))])
+        seed = seed_of(self, grad)
+        tracer = context().tracer
+        if tracer is None:
+            backpropagate([(self, seed)])
+        else:
+            tracer.effects.backward(self, seed)
 
     def retain_grad(self) -> Tensor:
         """Keep the gradient of a computed Tensor in `grad` too; returns the Tensor itself."""
@@ -196,6 +215,7 @@ class Tensor(Node):
 
     # --- NumPy and other libraries -----------------------------------------------------------------------
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        self._known("an array")
         array = self.numpy()
         if dtype is not None and np.dtype(dtype) != array.dtype:
             if copy is False:
@@ -227,7 +247,7 @@ class Tensor(Node):
 
     def __dlpack__(self, **kwargs: Any) -> Any:
         # A copy, because the receiver may write into it.
-        return self._value.copy().__dlpack__(**kwargs)
+        return self._known("DLPack").copy().__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> Any:
         return self._value.__dlpack_device__()
@@ -254,7 +274,7 @@ class Tensor(Node):
                 f"the truth of a Tensor of shape {self.shape} is not one value; use .any() or .all() of its "
                 "numpy()"
             )
-        return bool(self._value)
+        return bool(self._known("a decision (if, while, and, or)"))
 
     def __float__(self) -> float:
         return float(self.item())
@@ -373,12 +393,14 @@ def _leaf(cls: type[Tensor], value: np.ndarray, requires_grad: bool, name: str |
 _QUESTIONS = {np.shape, np.ndim, np.size, np.result_type, np.array_equal, np.allclose}
 
 
-def seed_of(output: Node, grad: Any) -> np.ndarray:
-    """The cotangent from which a backward walk of `output` starts.
+def seed_of(output: Node, grad: Any) -> Any:
+    """The cotangent from which a backward walk of `output` starts: an array, or while a function is compiled
+    a Tensor.
 
     Raises GraphError when nothing requires a gradient, ShapeError for a wrong or missing cotangent.
     """
     value = output._value
+    tracing = context().tracer is not None
     if not output.requires_grad:
         raise GraphError(
             f"the {output.describe()} does not depend on anything that requires a gradient "
@@ -390,8 +412,11 @@ def seed_of(output: Node, grad: Any) -> np.ndarray:
                 f"the {output.describe()} is not one number: reduce it (.sum() or .mean()), "
                 "or say which cotangent to start from"
             )
-        return np.ones(value.shape, value.dtype)
-    seed = np.array(grad._value if isinstance(grad, Node) else grad, dtype=value.dtype)
+        seed: Any = np.ones(value.shape, value.dtype)
+    elif tracing and isinstance(grad, Tensor):
+        seed = grad if grad.dtype == value.dtype else grad.astype(value.dtype)
+    else:
+        seed = np.array(grad._value if isinstance(grad, Node) else grad, dtype=value.dtype)
     if seed.shape != value.shape:
         raise ShapeError(f"a cotangent of shape {seed.shape} does not fit the {output.describe()}")
-    return seed
+    return Tensor(seed) if tracing and not isinstance(seed, Tensor) else seed

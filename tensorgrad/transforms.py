@@ -71,13 +71,12 @@ def grad(
         seed: Any = grad_output
     else:
         seed = seed_of(output, grad_output)
-        if create_graph or tracer is not None:
+        if create_graph and not isinstance(seed, Node):
             seed = Tensor(seed)
     if tracer is not None:
         # The rules themselves write down the backward program.
-        with configure(scope="backward"):
-            found = backpropagate([(output, seed)], inputs, create_graph=True)
-        results = [_result(found.get(x.index), x, create_graph=True) for x in inputs]
+        results = tracer.effects.gradients(output, seed, inputs)
+        results = [_result(g, x, create_graph=True) for g, x in zip(results, inputs, strict=True)]
         if create_graph:
             return results
         return [tracer.as_array(g, x.name) for g, x in zip(results, inputs, strict=True)]

@@ -16,17 +16,39 @@ NEEDED = {"onnx.md": "onnx"}
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+WITH_BLOCKS = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
+
+
+def run_blocks(text, name):
+    """Run the blocks of a page one after the other, in one namespace; gives how many there were."""
+    namespace: dict[str, object] = {"__name__": "page"}
+    blocks = list(BLOCK.finditer(text))
+    for match in blocks:
+        line = text[: match.start()].count("\n") + 1
+        # Padding keeps the page's line numbers in tracebacks.
+        exec(compile("\n" * line + match[1], name, "exec"), namespace)
+    return len(blocks)
+
+
+@pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_blocks_run_in_order(page, tmp_path, monkeypatch):
     if page.name in NEEDED:
         pytest.importorskip(NEEDED[page.name])
     text = page.read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    namespace: dict[str, object] = {"__name__": "page"}
-    for match in BLOCK.finditer(text):
-        line = text[: match.start()].count("\n") + 1
-        # Padding keeps the page's line numbers in tracebacks.
-        exec(compile("\n" * line + match[1], str(page), "exec"), namespace)
+    assert run_blocks(text, str(page)) == text.count("```python")
+
+
+def test_pages_with_blocks_are_found():
+    assert {"README.md", "tour.md", "bptt.md"} <= {page.name for page in WITH_BLOCKS}
+
+
+def test_a_block_that_fails_is_found_at_its_line():
+    text = "# A page\n\n```python\nx = 1\n```\n\nThen:\n\n```python\nx += 1\nassert x == 3\n```\n"
+    with pytest.raises(AssertionError) as caught:
+        run_blocks(text, "page.md")
+    assert (str(caught.traceback[-1].path), caught.traceback[-1].lineno + 1) == ("page.md", 11)
+    assert run_blocks(text.replace("3", "2"), "page.md") == 2
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.problem import GATES
 from benchmarks.report import Target
 
 
@@ -20,6 +21,8 @@ class Options:
     threads: int
     text: Path | None
     tasks: Sequence[str] = ()
+    cells: Sequence[str] = tuple(GATES)
+    quick: bool = False
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""PyTorch with ``nn.RNN``: the loop over time runs in its C++ library."""
+"""PyTorch with ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``: the loop over time runs in its C++ library."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ def prepare(problem: Problem) -> Step:
     """See ``benchmarks.problem``."""
     torch_weights.set_threads()
     shape = problem.shape
-    rnn, output = nn.RNN(shape.V, shape.H), nn.Linear(shape.H, shape.V)
+    rnn = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[problem.cell](shape.V, shape.H)
+    output = nn.Linear(shape.H, shape.V)
     torch_weights.load(problem, rnn, output, suffix="_l0")
     parameters = [*rnn.parameters(), *output.parameters()]
     xs, targets = torch.from_numpy(problem.inputs), torch.from_numpy(problem.targets)
-    h0 = torch.zeros(1, shape.B, shape.H)
+    zeros = torch.zeros(1, shape.B, shape.H)
+    start = (zeros, zeros) if problem.cell == "lstm" else zeros
 
     def run() -> torch.Tensor:
         for parameter in parameters:
             parameter.grad = None
-        outputs, _ = rnn(xs, h0)
+        outputs, _ = rnn(xs, start)
         logits = output(outputs)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
         loss.backward()
         return loss
 
     def read(loss: torch.Tensor) -> tuple[float, dict[str, np.ndarray]]:
-        return loss.item(), torch_weights.gradients(rnn, output, suffix="_l0")
+        return loss.item(), torch_weights.gradients(problem, rnn, output, suffix="_l0")
 
     return Step(run, read)

@@ -38,6 +38,6 @@ def prepare(problem: Problem) -> Step:
         return loss
 
     def read(loss: torch.Tensor) -> tuple[float, dict[str, np.ndarray]]:
-        return loss.item(), torch_weights.gradients(cell, output)
+        return loss.item(), torch_weights.gradients(problem, cell, output)
 
     return Step(run, read)

@@ -20,7 +20,7 @@ def set_threads() -> None:
 def load(problem: Problem, recurrent: nn.Module, output: nn.Module, suffix: str = "") -> None:
     """Fill an ``nn.RNNCell`` (or a one-layer ``nn.RNN``, whose names end in ``suffix``) and an ``nn.Linear``.
 
-    PyTorch's cell has two biases that are added up; the second is left at zero.
+    PyTorch's cells have two biases. Where they are only added up, the second is left at zero.
     """
     weights = {name: torch.from_numpy(value.copy()) for name, value in problem.weights.items()}
     recurrent.load_state_dict(
@@ -28,13 +28,15 @@ def load(problem: Problem, recurrent: nn.Module, output: nn.Module, suffix: str 
             f"weight_ih{suffix}": weights["W_xh"],
             f"weight_hh{suffix}": weights["W_hh"],
             f"bias_ih{suffix}": weights["b_h"],
-            f"bias_hh{suffix}": torch.zeros_like(weights["b_h"]),
+            f"bias_hh{suffix}": weights.get("b_hh", torch.zeros_like(weights["b_h"])),
         }
     )
     output.load_state_dict({"weight": weights["W_hy"], "bias": weights["b_y"]})
 
 
-def gradients(recurrent: nn.Module, output: nn.Module, suffix: str = "") -> dict[str, np.ndarray]:
+def gradients(
+    problem: Problem, recurrent: nn.Module, output: nn.Module, suffix: str = ""
+) -> dict[str, np.ndarray]:
     """The gradients of the last backward, under the problem's names."""
     cell: dict[str, Any] = dict(recurrent.named_parameters())
     head: dict[str, Any] = dict(output.named_parameters())
@@ -42,7 +44,8 @@ def gradients(recurrent: nn.Module, output: nn.Module, suffix: str = "") -> dict
         "W_xh": cell[f"weight_ih{suffix}"],
         "W_hh": cell[f"weight_hh{suffix}"],
         "b_h": cell[f"bias_ih{suffix}"],
+        "b_hh": cell[f"bias_hh{suffix}"],
         "W_hy": head["weight"],
         "b_y": head["bias"],
     }
-    return {name: parameter.grad.numpy() for name, parameter in found.items()}
+    return {name: found[name].grad.numpy() for name in problem.weights}

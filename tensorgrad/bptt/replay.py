@@ -27,6 +27,7 @@ class Replay:
     received: what is made of all that a node has received. order: of the nodes; by default that of the graph.
     cotangents: what every node had received when its turn came, by creation number.
     carried: of that, what came from later timesteps; an array or a `Total`.
+    position: how many nodes of the order are behind it.
     """
 
     def __init__(
@@ -45,6 +46,13 @@ class Replay:
         self.cotangents: dict[int, np.ndarray] = {}
         self.carried: dict[int, Any] = {}
         self.arrived: dict[int, Any] = {}
+        self.position = 0
+
+    def follow(self, other: Replay) -> None:
+        """Go on from where another walk, of the same order, is now."""
+        self.position = other.position
+        self.cotangents = other.cotangents.copy()
+        self.carried, self.arrived = _copied(other.carried), _copied(other.arrived)
 
     def run(
         self,
@@ -52,48 +60,58 @@ class Replay:
         agrees: Callable[[int, Mapping[int, np.ndarray]], bool] | None = None,
         given: Container[int] = (),
         without: Container[int] = (),
+        end: int | None = None,
     ) -> bool:
         """Walk; stops with False as soon as `agrees(creation number, cotangents so far)` says no.
 
         It is asked of the nodes in `given` that are reached; whether it holds of others is for the caller to
-        see. without: nodes, such as weights, that no share is computed for.
+        see. without: nodes, such as weights, that no share is computed for. end: the position before which
+        to stop; by default the end of the order.
         """
         arrived = self.arrived
         for node, g in seeds:
             self._add(arrived, node.index, g)
         t, places = self.places.t, self.places
-        edits, redirect = self.edits, self.redirect
+        edits, redirect, received = self.edits, self.redirect, self.received
         touched = {index for index, _ in (*edits, *redirect)}
-        for node in self.order:
+        nodes = self.order[self.position : end]
+        self.position += len(nodes)
+        cotangents, add = self.cotangents, self._add
+        for node in nodes:
             index = node.index
             total = arrived.pop(index, None)
             if total is None:
                 continue
-            g = self.dense(total)
-            if g.dtype != node._value.dtype:
-                g = g.astype(node._value.dtype)
-            if index in self.received:
-                g = self.received[index](g)
-            self.cotangents[index] = g
-            if index in given and agrees is not None and not agrees(index, self.cotangents):
+            value = node._value
+            g = total.dense() if total.__class__ is Total else total
+            if g.dtype != value.dtype:
+                g = g.astype(value.dtype)
+            if index in received:
+                g = received[index](g)
+            cotangents[index] = g
+            if index in given and agrees is not None and not agrees(index, cotangents):
                 return False
             if node.op is None:
                 continue
             mine = t[index]
             if index not in touched and not node.op.joint:
-                value, args, params, vjps = node._value, node.args, node.params, node.op.vjps
+                args, params, operands, vjps = node.args, node.params, node.operands, node.op.vjps
                 enters = places.enters[mine] if mine is not None else ()
                 for argnum in node.live:
-                    number = node.operands[argnum].index
+                    number = operands[argnum].index
                     if number in without:
                         continue
                     share = vjps[argnum](g, value, *args, **params)
                     if share is None:
                         continue
-                    share = _fitted(share, args[argnum])
+                    if share.shape != args[argnum].shape:
+                        share = _fitted(share, args[argnum])
                     if number in enters:
-                        self._add(self.carried, number, share)
-                    self._add(arrived, number, share)
+                        add(self.carried, number, share)
+                    if number in arrived or share.__class__ is not np.ndarray:
+                        add(arrived, number, share)
+                    else:
+                        arrived[number] = share
                 continue
             joint = node.op.vjps(g, node._value, *node.args, **node.params) if node.op.joint else None
             for argnum in node.live:
@@ -166,6 +184,11 @@ def shares(node: Node, g: np.ndarray) -> Iterator[tuple[int, Any]]:
         if share.dtype != args[argnum].dtype and not isinstance(share, Deferred):
             share = share.astype(args[argnum].dtype)
         yield argnum, share
+
+
+def _copied(totals: Mapping[int, Any]) -> dict[int, Any]:
+    """What has arrived, for a walk of its own to add to."""
+    return {index: x.copy() if x.__class__ is Total else x for index, x in totals.items()}
 
 
 def _rule(node: Node, argnum: int) -> Rule:

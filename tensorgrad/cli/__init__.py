@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import tensorgrad
+from tensorgrad.cli.blas import restart_if_unfit
 from tensorgrad.errors import CheckpointError, UserError
 
 __all__ = ["main"]
@@ -17,7 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; mistakes get one sentence on stderr and no traceback.
 
     Args:
-        argv: the arguments after the program's name; those of this process when None.
+        argv: the arguments after the program's name. When None, those of this process, which is then taken
+            to be the program and may start itself anew with other BLAS kernels.
 
     Returns:
         The exit status: 0, 2 for a mistake of the person at the terminal, 130 after Ctrl-C, 141 when nobody
@@ -31,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     missing = [name for name in ("typer", "rich") if importlib.util.find_spec(name) is None]
     if missing:
         return _without(missing, sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        restart_if_unfit(next(iter(sys.argv[1:]), ""))
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A sample may hold characters that this terminal's encoding lacks.
         sys.stdout.reconfigure(errors="replace")

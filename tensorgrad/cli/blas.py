@@ -1,134 +1,37 @@
-"""Does the BLAS inside NumPy use the instructions this CPU has?
+"""The command line gets the BLAS kernels that fit this CPU without being asked.
 
-OpenBLAS picks its kernels when it is loaded: those that OPENBLAS_CORETYPE names, else by the CPU's model. A
-variable that someone set for another machine, or a CPU newer than the library, gets kernels of an older CPU:
-correct, and half as fast. Nothing here claims what it cannot know: other libraries, other architectures, and
-kernels not listed below are passed over in silence.
+OpenBLAS reads OPENBLAS_CORETYPE when NumPy loads it, which is before any line of this package runs. Where its
+own choice turns out too weak, the program is started anew with the variable set: once, and only for commands
+that compute for longer than a start takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+import contextlib
+import os
+import sys
 
-__all__ = ["Mismatch", "cpu_features", "cpu_level", "find_mismatch"]
+from tensorgrad.compile.blas import VARIABLE, mismatch_here
 
-# SIMD levels from weak to strong. AVX-512 means what SkylakeX kernels use of it: F, CD, BW, DQ and VL.
-_LEVELS = ("SSE", "AVX", "AVX2", "AVX-512")
-# NumPy's names for these levels, before 2.4 and since.
-_FEATURES = {"AVX2": "AVX2", "X86_V3": "AVX2", "AVX512_SKX": "AVX-512", "X86_V4": "AVX-512"}
-# The level of OpenBLAS kernels, by the names OpenBLAS gives them, and its variable takes.
-_KERNELS = {
-    "prescott": "SSE",
-    "core2": "SSE",
-    "nehalem": "SSE",
-    "sandybridge": "AVX",
-    "haswell": "AVX2",
-    "zen": "AVX2",
-    "skylakex": "AVX-512",
-    "cooperlake": "AVX-512",
-    "sapphirerapids": "AVX-512",
-}
-_CORETYPE = {"AVX2": "HASWELL", "AVX-512": "SKYLAKEX"}
+__all__ = ["LABORIOUS", "restart_if_unfit"]
+
+LABORIOUS = ("demo", "train")
 
 
-@dataclass(frozen=True)
-class Mismatch:
-    """OpenBLAS kernels weaker than the CPU.
+def restart_if_unfit(command: str) -> None:
+    """Replace this process by one with fitting kernels, if `command` is worth it and nobody chose others.
 
-    Attributes:
-        kernel: the kernels in use, e.g. `"Haswell"`.
-        kernel_level: the instructions they use, e.g. `"AVX2"`.
-        cpu_level: the instructions the CPU has, e.g. `"AVX-512"`.
-        coretype: the value of OPENBLAS_CORETYPE, empty when it is not set.
+    Whoever has set OPENBLAS_CORETYPE, to whatever value, keeps it. Results may differ from those of the other
+    kernels in their last bits: sums are taken in another order.
     """
-
-    kernel: str
-    kernel_level: str
-    cpu_level: str
-    coretype: str
-
-    def explain(self, windows: bool = False) -> list[str]:
-        """What is wrong and how to mend it, line by line.
-
-        Args:
-            windows: give the command of a Windows prompt, not of a POSIX shell.
-
-        Example:
-            >>> for line in Mismatch("Haswell", "AVX2", "AVX-512", "").explain():
-            ...     print(line)
-            OpenBLAS runs its AVX2 kernels (Haswell), but this CPU has AVX-512.
-            Matrix products can take twice as long. Mend it before Python starts, and look again:
-                export OPENBLAS_CORETYPE=SKYLAKEX
-        """
-        kernels = f"{self.kernel_level} kernels ({self.kernel})"
-        lines = [f"OpenBLAS runs its {kernels}, but this CPU has {self.cpu_level}."]
-        if self.coretype:
-            lines.append(f"The variable OPENBLAS_CORETYPE is set to {self.coretype}.")
-        if _level(self.coretype) == self.cpu_level:
-            return [*lines, "That is right, so this OpenBLAS lacks such kernels: install NumPy from PyPI."]
-        lines.append("Matrix products can take twice as long. Mend it before Python starts, and look again:")
-        if self.coretype:
-            # OpenBLAS's own choice is the best one where it knows the CPU; where not, the next look tells.
-            return [*lines, "    set OPENBLAS_CORETYPE=" if windows else "    unset OPENBLAS_CORETYPE"]
-        return [*lines, f"    {'set' if windows else 'export'} OPENBLAS_CORETYPE={_CORETYPE[self.cpu_level]}"]
-
-
-def cpu_features(config: Mapping[str, Any]) -> frozenset[str]:
-    """The SIMD features of this CPU as NumPy found them, on any operating system.
-
-    Args:
-        config: `numpy.show_config(mode="dicts")`.
-
-    Returns:
-        NumPy's names; empty where NumPy was built without looking.
-
-    Example:
-        >>> sorted(cpu_features({"SIMD Extensions": {"baseline": ["X86_V2"], "found": ["X86_V3"]}}))
-        ['X86_V2', 'X86_V3']
-    """
-    simd = config.get("SIMD Extensions", {})
-    return frozenset(simd.get("baseline", ())) | frozenset(simd.get("found", ()))
-
-
-def cpu_level(features: Iterable[str]) -> str | None:
-    """The strongest SIMD level among NumPy's feature names; None where none is known, as on ARM.
-
-    Example:
-        >>> cpu_level(["SSE2", "AVX2"])
-        'AVX2'
-    """
-    return max((_FEATURES[name] for name in features if name in _FEATURES), key=_LEVELS.index, default=None)
-
-
-def find_mismatch(
-    features: Iterable[str], pools: Iterable[Mapping[str, Any]], environ: Mapping[str, str]
-) -> Mismatch | None:
-    """The first OpenBLAS among the loaded libraries whose kernels are weaker than the CPU, or None.
-
-    Args:
-        features: what `cpu_features` returned.
-        pools: `threadpoolctl.threadpool_info()`.
-        environ: the environment this process was started with.
-
-    Example:
-        >>> pool = {"internal_api": "openblas", "architecture": "Haswell"}
-        >>> find_mismatch(["AVX512_SKX"], [pool], {}).kernel
-        'Haswell'
-        >>> find_mismatch(["AVX2"], [pool], {}) is None
-        True
-    """
-    cpu = cpu_level(features)
-    for pool in pools:
-        kernel = str(pool.get("architecture"))
-        level = _level(kernel)
-        if pool.get("internal_api") != "openblas" or cpu is None or level is None:
-            continue
-        if _LEVELS.index(level) < _LEVELS.index(cpu):
-            return Mismatch(kernel, level, cpu, environ.get("OPENBLAS_CORETYPE", ""))
-    return None
-
-
-def _level(kernel: str) -> str | None:
-    return _KERNELS.get(kernel.lower())
+    if command not in LABORIOUS or VARIABLE in os.environ or os.name != "posix" or not sys.executable:
+        return
+    mismatch = mismatch_here()
+    if mismatch is not None and mismatch.fitting:
+        # Where this fails, the command runs as it is, only more slowly.
+        with contextlib.suppress(OSError):
+            os.execve(
+                sys.executable,
+                [sys.executable, *sys.orig_argv[1:]],
+                {**os.environ, VARIABLE: mismatch.fitting},
+            )

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 import tensorgrad
-from tensorgrad.cli.blas import cpu_features, cpu_level, find_mismatch
+from tensorgrad.cli.blas import LABORIOUS
+from tensorgrad.compile.blas import cpu_features, cpu_level, find_mismatch, loaded_kernel
 
 _PACKAGES = ("numpy", "safetensors", "graphviz", "pygraphviz", "matplotlib", "typer", "rich", "threadpoolctl")
 
@@ -35,9 +36,13 @@ def info() -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
-    mismatch = find_mismatch(features, pools or (), os.environ)
+    if pools is None:
+        pools = [{"internal_api": "openblas", "architecture": loaded_kernel()}]
+    mismatch = find_mismatch(features, pools, os.environ)
     if mismatch:
         print("", *mismatch.explain(windows=os.name == "nt"), sep="\n")
+        if mismatch.fitting and os.name == "posix":
+            print(f"The commands {' and '.join(LABORIOUS)} do so by themselves; Python programs cannot.")
     if not shutil.which("dot") and not _version("pygraphviz"):
         print("\nTo render drawings, install Graphviz (https://graphviz.org/download) or pygraphviz.")
 

@@ -27,7 +27,7 @@ _OF = {
     "transformer": {"heads", "positions"},
 }
 # Of the options, those that a resumed run may be given anew; the others are in its checkpoint.
-_FREE = {"out", "resume", "epochs", "steps", "save_every", "sample_every", "threads"}
+_FREE = {"out", "resume", "epochs", "steps", "save_every", "sample_every", "threads", "eager"}
 # What each kind of model learns well with.
 _RECIPES = {
     "recurrent": Settings(),
@@ -143,6 +143,9 @@ def train(
         int | None,
         typer.Option(help="For matrix products; more pay for large networks only.", show_default="1"),
     ] = None,
+    eager: Annotated[
+        bool, typer.Option("--eager", help="Run operation by operation, without compiling the step.")
+    ] = False,
 ) -> None:
     """Train a character model on a text.
 
@@ -166,7 +169,9 @@ def train(
         with runs.limit_threads(threads):
             if resume:
                 _refuse_fixed_options(ctx)
-                trainer = Trainer.resume(out / runs.CHECKPOINT, text, epochs=epochs, steps=steps)
+                trainer = Trainer.resume(
+                    out / runs.CHECKPOINT, text, epochs=epochs, steps=steps, compiled=not eager
+                )
                 if trainer.steps >= trainer.total:
                     raise UserError(
                         f"the run in {out} has done {trainer.steps:,} steps already, and {trainer.total:,} "
@@ -211,7 +216,7 @@ def train(
                     made = kind(Vocabulary(text), **options)
                 except ValueError as error:
                     raise UserError(str(error)) from error
-                trainer = Trainer(made, text, settings, seed)
+                trainer = Trainer(made, text, settings, seed, compiled=not eager)
                 runs.new_folder(
                     out, "go on with the run in it with --resume, or name another folder with --out"
                 )

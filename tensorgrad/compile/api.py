@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Callable, Sequence
 from functools import partial, update_wrapper
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tensorgrad import tree
+from tensorgrad.compile.call import Entry, Executable, Trace
+from tensorgrad.compile.draws import flat, verify_seeds
 from tensorgrad.compile.emit import emit
-from tensorgrad.compile.generalise import generalise
+from tensorgrad.compile.generalise import check_results, generalise, same_results
 from tensorgrad.compile.ir import Program, Var, verify
+from tensorgrad.compile.kernels import fast_page, wanted
 from tensorgrad.compile.lower import lower
-from tensorgrad.compile.page import Page
+from tensorgrad.compile.notes import name_outputs, notes
 from tensorgrad.compile.passes import optimise
 from tensorgrad.compile.report import explain
-from tensorgrad.compile.signature import Call, FreeSizes, Guard, free_sizes, leaf_names, modules_around
+from tensorgrad.compile.signature import Call, FreeSizes, Guard, free_sizes, leaf_names
 from tensorgrad.compile.sizes import SizeUnknown, Symbols
 from tensorgrad.compile.staging import StagingTracer
-from tensorgrad.compile.trace import AS_ARRAY, Traced, TracedArray, tracing
+from tensorgrad.compile.surroundings import Surroundings, untouched
+from tensorgrad.compile.trace import Traced, TracedArray, TracedNumber, tracing
+from tensorgrad.context import context
 from tensorgrad.errors import ShapeError, UserError
 from tensorgrad.graph import Node
+from tensorgrad.nn.module import Parameter
 from tensorgrad.tensor import Tensor
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
@@ -43,52 +46,68 @@ class CacheInfo(NamedTuple):
     hits: int
 
 
-def compile(fn: Callable[..., Any]) -> Compiled:
+def compile(fn: Callable[..., Any], *, fast: bool = False) -> Compiled:
     """`fn` as a NumPy program of its own, made at the first call for arguments of each kind.
 
     fn: a function of trees of arrays, Tensors and Modules. Tensors and parameters that it takes from outside
-        are read anew at every call, arrays from outside are constants.
-    Returns a `Compiled`, to be called like `fn`.
+        are read anew at every call, arrays from outside are constants. What it changes of parameters, of
+        their `grad` and of optimisers is changed after every run, as eager mode would; and dropout draws from
+        the same generators in the same order. What it draws from NumPy itself is a constant.
+    fast: whether loops and element-wise work run as kernels that numba compiles, which takes some seconds the
+        first time; they are kept on disk.
+    Returns a `Compiled`, to be called like `fn`. Raises UserError where `fast` is True and numba is missing.
 
-    >>> import tensorgrad as tg
+    >>> import numpy as np, tensorgrad as tg
     >>> step = tg.compile(tg.value_and_grad(lambda w, x: (w * x).sum()))
     >>> loss, grad = step(np.ones(2), np.array([1.0, 2.0]))
     >>> loss.item(), grad
     (3.0, array([1., 2.]))
+
+    Under `tg.detect_anomaly`, and within a transform, `fn` itself is called.
     """
-    return Compiled(fn)
+    return Compiled(fn, fast)
 
 
 class Compiled:
     """A compiled function: call it, look at its `source`, `save` that, ask it to `explain` itself."""
 
-    def __init__(self, fn: Callable[..., Any]) -> None:
+    def __init__(self, fn: Callable[..., Any], fast: bool = False) -> None:
         update_wrapper(self, fn)
         self.fn = fn
-        self._entries: dict[Any, _Entry] = {}
-        self._programs: dict[Any, _Executable] = {}
+        self._fast = wanted(fast)
+        # For each key those that the state of things outside tells apart.
+        self._entries: dict[Any, list[Entry]] = {}
+        self._programs: dict[Any, list[Executable]] = {}
         self._hits = 0
-        self._last: _Executable | None = None
-        self._guard: tuple[Guard, _Entry] | None = None
-        self._around = modules_around(fn)
+        self._last: Executable | None = None
+        self._guard: tuple[Guard, Entry] | None = None
+        self._around = Surroundings(fn)
         self._kept: list[Any] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        now = context()
+        if now.tracer or now.anomaly or now.nested or now.trace or now.draws:
+            # Whoever looks at the operations themselves needs the function itself.
+            return self.fn(*args, **kwargs)
         if self._guard is not None and not kwargs:
-            values = self._guard[0].values(args)
-            if values is not None:
+            guard, entry = self._guard
+            values = guard.values(args)
+            if values is not None and entry.executable.assumptions.hold():
                 self._hits += 1
-                return self._guard[1].run(values)
+                return entry.run(values)
+        self._around = Surroundings(self.fn)
         call = Call(args, kwargs, self._around)
         key = call.about, call.shapes
-        entry = self._entries.get(key)
-        if entry is None:
-            entry = self._entries[key] = self._compile(call)
+        known = _fitting(self._entries.get(key, ()))
+        if known is None:
+            entry = self._compile(call)
+            self._entries.setdefault(key, []).append(entry)
             self._kept += call.held()
             # Buffers wait for the shapes met last; those of others are made again when they are needed.
-            for older in list(self._entries.values())[:-_SHAPES_WITH_BUFFERS]:
+            for older in self._all_entries()[:-_SHAPES_WITH_BUFFERS]:
                 older.idle.clear()
         else:
+            entry = known
             self._hits += 1
         self._last = entry.executable
         out = entry.run(call.values)
@@ -97,13 +116,18 @@ class Compiled:
 
     def cache_info(self) -> CacheInfo:
         """What was compiled so far."""
-        return CacheInfo(len(self._programs), len(self._entries), self._hits)
+        programs = sum(map(len, self._programs.values()))
+        return CacheInfo(programs, len(self._all_entries()), self._hits)
+
+    def _all_entries(self) -> list[Entry]:
+        return [entry for each in self._entries.values() for entry in each]
 
     # --- looking at it -----------------------------------------------------------------------------------
     @property
     def source(self) -> str:
         """The page of NumPy that ran last."""
-        return self._ran().page.source
+        ran = self._ran()
+        return ran.page.source if ran.fast is None else str(ran.fast.shown)
 
     @property
     def ir(self) -> str:
@@ -122,48 +146,55 @@ class Compiled:
                 f"this page cannot stand alone: it uses {', '.join(missing)}, which it does not define (an "
                 "operation that is called as it is, or a large array; give arrays as arguments)"
             )
-        Path(path).write_text(self.source, encoding="utf-8")
+        Path(path).write_text(self._ran().page.source, encoding="utf-8")
 
     def explain(self) -> str:
         """What was done to the program that ran last: the passes, the loops, the buffers, the lengths."""
         return explain(self._ran())
 
-    def _ran(self) -> _Executable:
+    def _ran(self) -> Executable:
         if self._last is None:
             raise UserError("this function was not compiled yet: call it once with its arguments")
         return self._last
 
     # --- compiling ---------------------------------------------------------------------------------------
-    def _compile(self, call: Call) -> _Entry:
+    def _compile(self, call: Call) -> Entry:
         free = free_sizes(call.given, call.values)
         exact = call.about, call.shapes
-        executable = self._programs.get((call.about, free.pattern)) or self._programs.get(exact)
+        lengths = free.lengths(call.values)
+        known = [e for e in self._programs.get((call.about, free.pattern), ()) if e.program.fits(lengths)]
+        executable = next((e for e in (*known, *self._programs.get(exact, ())) if e.assumptions.hold()), None)
         if executable is None:
             executable = self._build(call, free)
             # A program for these lengths alone says nothing about others of the same pattern.
-            self._programs[(call.about, free.pattern) if executable.where else exact] = executable
+            key = (call.about, free.pattern) if executable.where else exact
+            self._programs.setdefault(key, []).append(executable)
         executable.sizes = tuple(call.values[n].shape[a] for n, a in executable.where.values())
-        return _Entry(executable, executable.sizes)
+        return Entry(executable, executable.sizes)
 
-    def _build(self, call: Call, free: FreeSizes) -> _Executable:
+    def _build(self, call: Call, free: FreeSizes) -> Executable:
         why = ""
         if free.symbols:
             lengths = [[pair[k] for pair in free.symbols.values()] for k in (0, 1)]
             try:
                 first = self._trace(call, free.shapes(0), lengths[0])
                 second = self._trace(call, free.shapes(1), lengths[1])
+                same_results(first, second)
+                if first.effects != second.effects:
+                    raise SizeUnknown("what is read, drawn or changed outside depends on the lengths")
                 program = generalise(first.program, second.program, Symbols(free.symbols))
-                return self._finish(first, program, free.where, "")
+                if program.fits(free.lengths(call.values)):
+                    return self._finish(first, program, free.where, "")
+                why = "a slice is longer than what it slices"
             except (SizeUnknown, ShapeError) as reason:
                 # Lengths that must equal others, or that decide what is done: a program for these alone.
                 why = str(reason)
         traced = self._trace(call, list(call.shapes))
         return self._finish(traced, traced.program, {}, why)
 
-    def _trace(self, call: Call, shapes: list[Any], free: Sequence[int] = ()) -> _Trace:
+    def _trace(self, call: Call, shapes: list[Any], free: Sequence[int] = ()) -> Trace:
         tracer = StagingTracer(free)
         names = leaf_names(self.fn, call.structure)
-        before = tracer.leaf((), float).index
         inputs: list[tuple[Any, Var]] = []
         arguments = list(call.leaves)
         for k, shape, value in zip(call.arrays, shapes, call.values, strict=True):
@@ -172,98 +203,50 @@ class Compiled:
                 node: Any = leaf
             else:
                 is_tensor = isinstance(leaf, Node)
-                kind, wanted = (Traced, leaf.requires_grad) if is_tensor else (TracedArray, False)
+                array = TracedNumber if type(leaf) is float else TracedArray
+                kind, wanted = (Traced, leaf.requires_grad) if is_tensor else (array, False)
                 node = tracer.leaf(shape, value.dtype, (is_tensor and leaf.name) or name, wanted, kind)
+                tracer.arguments.add(id(node))
             inputs.append((node, Var(node._value.shape, node._value.dtype, node.name or name)))
             arguments[k] = node
         structure = call.structure
         args, kwargs = tree.unflatten(structure, arguments)
-        with tracing(tracer):
+        with untouched(call.modules, self._around), tracing(tracer):
             out = self.fn(*args, **kwargs)
         results, form = tree.flatten(out)
+        check_results(results, tree._paths(form, ""))
         for r in results:
             if isinstance(r, Traced) and r.name is None and not r.ndim and not r.is_leaf:
                 r.name = "loss"
-        program, captured = lower(inputs, [r for r in results if isinstance(r, Node)], before)
+        reads, writes, draws = tracer.effects.reads(), tracer.effects.writes(), tracer.draws
+        inputs += [(leaf, _variable(leaf)) for leaf in [x for _, x in reads] + [d.leaf for d in flat(draws)]]
+        outputs = [tracer.effects.current(r) for r in results if isinstance(r, Node)]
+        outputs += [value for _, value in writes if isinstance(value, Node)]
+        program, captured = lower(inputs, outputs, tracer.before)
         verify(program, "lower")
-        return _Trace(program, captured, results, form)
+        verify_seeds(draws)
+        name_outputs(program, writes)
+        used = [node for node, _ in inputs if isinstance(node, Parameter)] + [node for node, _ in captured]
+        places = [place for place, _ in reads]
+        assumptions = tracer.effects.assumptions(used)
+        return Trace(program, captured, results, form, tracer.decisions, places, writes, draws, assumptions)
 
     def _finish(
-        self, traced: _Trace, program: Program, where: dict[str, tuple[int, int]], why: str
-    ) -> _Executable:
+        self, traced: Trace, program: Program, where: dict[str, tuple[int, int]], why: str
+    ) -> Executable:
         log = optimise(program)
         name = getattr(self.fn, "__name__", "step")
-        page = emit(program, name if name.isidentifier() else "step", where)
-        return _Executable(page, program, traced, where, log, why)
+        about = partial(notes, program, traced)
+        name = name if name.isidentifier() else "step"
+        page = emit(program, name, where, about)
+        fast = fast_page(program, name, where) if self._fast else None
+        return Executable(page, program, traced, where, log, why, fast)
 
 
-class _Trace(NamedTuple):
-    program: Program
-    captured: list[Any]
-    results: list[Any]
-    form: Any
+def _variable(leaf: Any) -> Var:
+    return Var(leaf._value.shape, leaf._value.dtype, leaf.name)
 
 
-def _as_it_is(x: Any) -> Any:
-    return x
-
-
-def _handed_over(r: Any) -> Callable[[Any], Any]:
-    """What makes of a result what eager mode gives: a Tensor, an array, or a NumPy scalar."""
-    # NumPy 1 widens single-precision scalars that meet Python numbers.
-    array = partial(np.asarray, dtype=r.dtype)
-    if not isinstance(r, TracedArray):
-        return lambda x: Tensor(array(x))
-    return array if r.ndim or r.op is AS_ARRAY else lambda x: array(x)[()]
-
-
-class _Executable:
-    """A page, ready to run."""
-
-    def __init__(
-        self,
-        page: Page,
-        program: Program,
-        traced: _Trace,
-        where: dict[str, tuple[int, int]],
-        log: Any,
-        why: str,
-    ) -> None:
-        self.page = page
-        self.log = log
-        self.why = why
-        self.where = where
-        self.program = program
-        self.captured = [node for node, _ in traced.captured]
-        self.form = traced.form
-        number = iter(range(len(traced.results)))
-        # For each result how it is handed over, and its number; what is no result of the program as it is.
-        self.results: list[Any] = [
-            (_handed_over(r), next(number)) if isinstance(r, Node) else (_as_it_is, r) for r in traced.results
-        ]
-        space: dict[str, Any] = dict(page.names)
-        exec(builtins.compile(page.source, "<tensorgrad.compile>", "exec"), space)
-        self.run = space[page.name]
-        self.sizes: tuple[int, ...] = ()
-        self.make_buffers = space.get("make_buffers", lambda *sizes: ())
-
-
-class _Entry:
-    """A page together with buffers for one set of shapes, lent out for the time of a call."""
-
-    def __init__(self, executable: _Executable, sizes: tuple[int, ...]) -> None:
-        self.executable = executable
-        self.sizes = sizes
-        self.idle: list[Any] = []
-
-    def run(self, values: list[Any]) -> Any:
-        e = self.executable
-        try:
-            buffers = self.idle.pop()
-        except IndexError:
-            buffers = e.make_buffers(*self.sizes)
-        with np.errstate(all="ignore"):
-            found = e.run(*values, *(x._value for x in e.captured), buffers)
-        self.idle.append(buffers)
-        leaves = [r if how is _as_it_is else how(found[r]) for how, r in e.results]
-        return tree.unflatten(e.form, leaves)
+def _fitting(entries: Sequence[Entry]) -> Entry | None:
+    """That of several entries which fits the state of things outside."""
+    return next((entry for entry in entries if entry.executable.assumptions.hold()), None)

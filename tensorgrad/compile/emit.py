@@ -6,22 +6,32 @@ that it is a part of, over an operand that nobody needs any more, or into a buff
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tensorgrad.compile.expressions import INFIX, dtype_text, expression, reshaped, subscript
+from tensorgrad.compile.expressions import INFIX, dtype_text, expression, number_text, reshaped, subscript
 from tensorgrad.compile.ir import Const, Eqn, Loop, Program, Var
 from tensorgrad.compile.loops import LoopWriter
-from tensorgrad.compile.page import Page, Script, inherit_names
+from tensorgrad.compile.page import Page, Script, derive_names, inherit_names, returned
 from tensorgrad.compile.plan import VIEWS, WITH_OUT, Block, Storage, side_by_side
+from tensorgrad.compile.rules import ELEMENTWISE
 
 __all__ = ["emit"]
 
 
-def emit(program: Program, name: str, sizes: dict[str, tuple[int, int]]) -> Page:
-    """The page for a program. sizes: for each symbol the input and axis that tell it."""
-    return _Writer(program, name, sizes).page()
+def emit(
+    program: Program,
+    name: str,
+    sizes: dict[str, tuple[int, int]],
+    notes: Callable[[list[str]], list[str]] = lambda inputs: [],
+) -> Page:
+    """The page for a program. sizes: for each symbol the input and axis that tell it. notes: gives the lines
+    of its docstring from the names of its inputs; none for no docstring."""
+    writer = _Writer(program, name, sizes)
+    writer.notes = notes
+    return writer.page()
 
 
 class _Writer(Script):
@@ -37,11 +47,12 @@ class _Writer(Script):
         inputs = [self[v] for v in self.program.inputs]
         for v, name in zip(self.program.inputs, inputs, strict=True):
             self.outside(v, name)
+        derive_names(self.program.eqns)
         inherit_names(self.program.eqns)
         self.block(Block(self.program.eqns, self.program.outputs))
         seen: set[int] = set()
         outputs = [self.result(v, seen) for v in self.program.outputs]
-        self.line(f"return {', '.join(outputs)}{',' if len(outputs) == 1 else ''}")
+        self.lines += returned(outputs)
         return self.finished(inputs)
 
     def result(self, v: Any, seen: set[int]) -> str:
@@ -61,16 +72,20 @@ class _Writer(Script):
             block.now = position
             if self.indent == "    ":
                 self.comment(eqn, block)
-            if isinstance(eqn, Loop):
-                LoopWriter(self, eqn, block).write()
-            elif eqn.op == "call":
-                self.call(eqn)
-            elif eqn.op in VIEWS:
-                self.view(eqn, block)
-            elif eqn.op in WITH_OUT and eqn.out.ndim and id(eqn.out) not in self.fixed and _fits_out(eqn):
-                self.into(eqn, block)
-            elif eqn.op != "full" or id(eqn.out) not in block.starts:
-                self.expression(eqn, block)
+            self.equation(eqn, block)
+
+    def equation(self, eqn: Any, block: Block) -> None:
+        """Write one equation, or a loop."""
+        if isinstance(eqn, Loop):
+            LoopWriter(self, eqn, block).write()
+        elif eqn.op == "call":
+            self.call(eqn)
+        elif eqn.op in VIEWS:
+            self.view(eqn, block)
+        elif eqn.op in WITH_OUT and eqn.out.ndim and id(eqn.out) not in self.fixed and _fits_out(eqn):
+            self.into(eqn, block)
+        elif eqn.op != "full" or id(eqn.out) not in block.starts:
+            self.expression(eqn, block)
 
     def comment(self, eqn: Any, block: Block) -> None:
         """A heading where the backward begins, and where each loop begins and ends."""
@@ -107,7 +122,7 @@ class _Writer(Script):
             isinstance(p, plain) or (isinstance(p, tuple) and all(isinstance(q, plain) for q in p))
             for p in parts
         ):
-            return repr(value)
+            return number_text(value)
         name = self.fresh(key)
         self.given[name] = value
         return name
@@ -117,7 +132,7 @@ class _Writer(Script):
         out = eqn.out
         text = expression(eqn, [self[a] for a in eqn.args])
         following = block.eqns[block.now + 1].args if block.now + 1 < len(block.eqns) else ()
-        lone = block.uses.get(id(out)) == 1 and id(out) not in self.fixed
+        lone = block.uses.get(id(out)) == 1 and id(out) not in {*self.fixed, *block.kept}
         if (
             not out.ndim
             and lone
@@ -128,7 +143,7 @@ class _Writer(Script):
             self.outside(out, f"({text})" if eqn.op in {*INFIX, "negative", "dot"} else text)
         elif id(out) in block.targets:
             target, storage = block.targets[id(out)]
-            self.line(f"{target}[...] = {text}")
+            self.line(f"{_whole(target)} = {text}")
             self.put(out, target, storage)
         else:
             self.put(out, self[out], Storage("fresh", last=block.last[id(out)]))
@@ -149,7 +164,7 @@ class _Writer(Script):
         text = expression(eqn, [self[a] for a in eqn.args])
         if id(out) in block.targets:
             target, place = block.targets[id(out)]
-            self.line(f"{target}[...] = {text}")
+            self.line(f"{_whole(target)} = {text}")
             self.put(out, target, place)
         elif eqn.op == "check_range":
             self.line(text)
@@ -197,6 +212,11 @@ class _Writer(Script):
             if args[0] != text:
                 self.line(f"np.copyto({text}, {args[0]})")
             self.line(f"minus_one_hot({text}, {args[1]})")
+        elif eqn.op == "one_hot":
+            self.line(f"np.equal({args[0]}[..., None], np.arange({eqn.params['V']}), out={text})")
+        elif eqn.op == "gather":
+            # The ids are in range; to check them again NumPy would need room of its own.
+            self.line(f'np.take({args[0]}, {args[1]}, axis=0, out={text}, mode="clip")')
         elif eqn.op == "sum":
             self.line(f"{expression(eqn, args)[:-1]}, out={text})")
         elif eqn.op == "dot":
@@ -245,7 +265,7 @@ class _Writer(Script):
         place = self[a]
         if not (place.isidentifier() or place.endswith("]")) or ")" in place:
             return False
-        if eqn.op in ("copy", "dot", "sum", "concatenate"):
+        if eqn.op not in ELEMENTWISE and eqn.op != "minus_one_hot":
             return False
         if eqn.op == "where":
             return k == 2 and all(self.storage.get(id(x)) is not storage for x in eqn.args[:2])
@@ -262,6 +282,11 @@ class _Writer(Script):
         return name, storage
 
 
+def _whole(target: str) -> str:
+    """What is assigned to, to fill a target: h[...], or h[t], which may be a number."""
+    return f"{target}[...]" if target.isidentifier() else target
+
+
 def _returned(op: str, args: list[str], text: str) -> str:
     """An operation over one of its operands, as an expression."""
     if op == "minus_one_hot":
@@ -271,6 +296,10 @@ def _returned(op: str, args: list[str], text: str) -> str:
 
 def _fits_out(eqn: Eqn) -> bool:
     """Whether NumPy can write this equation's result into an array that is there."""
+    if eqn.op == "gather":
+        return bool(eqn.params.get("checked"))
+    if eqn.op == "one_hot":
+        return bool(eqn.args[0].ndim)
     # A choice by numbers instead of booleans is np.where's alone.
     return eqn.op != "where" or eqn.args[0].dtype == bool
 

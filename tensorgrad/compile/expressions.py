@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-__all__ = ["HELPERS", "INFIX", "dtype_text", "expression", "reshaped", "shape_text", "subscript"]
+from tensorgrad.compile.ir import Const
+
+__all__ = [
+    "HELPERS",
+    "INFIX",
+    "dtype_text",
+    "expression",
+    "number_text",
+    "reshaped",
+    "shape_text",
+    "subscript",
+]
 
 INFIX = {
     "add": "+",
@@ -33,13 +45,13 @@ def sigmoid(x, out):
 ''',
     "finite_max": '''
 def finite_max(x, axis):
-    """The maximum along an axis, kept with length 1; 0 where it is not finite."""
+    """The maximum along an axis or several, kept with length 1; 0 where it is not finite."""
     if x.size and axis == x.ndim - 1:
         # Along rows argmax is several times faster than max.
         rows = x.reshape(-1, x.shape[-1])
         top = rows[np.arange(len(rows)), rows.argmax(axis=1)].reshape(*x.shape[:-1], 1)
     else:
-        top = x.max(axis=axis, keepdims=True, initial=-np.inf)
+        top = np.asarray(np.max(x, axis=axis, keepdims=True, initial=-np.inf))
     top[~np.isfinite(top)] = 0
     return top
 ''',
@@ -76,9 +88,9 @@ def check_range(ids, n, what, counts=None):
 def add_rows(shape, rows, g):
     """Zeros with g[i] added to row rows[i]; the rows sorted first, and equal ones summed."""
     buffer = np.zeros(shape, g.dtype)
-    rows = rows.reshape(-1).astype(np.intp)
+    rows = np.reshape(rows, -1).astype(np.intp)
     if rows.size:
-        g = g.reshape(rows.size, -1)
+        g = np.reshape(g, (rows.size, -1))
         rows = np.where(rows < 0, rows + len(buffer), rows)
         order = np.argsort(rows, kind="stable")
         ordered = rows[order]
@@ -94,6 +106,28 @@ def scattered(shape, index, value):
     np.add.at(buffer, index, value)
     return buffer
 ''',
+    "updated": '''
+def updated(x, index, value):
+    """A copy of x with value at an index."""
+    out = np.array(x)
+    out[index] = value
+    return out
+''',
+    "stays": '''
+def stays(x, index):
+    """1 for each element that a write at an index of x leaves there, 0 for one that a later one covers."""
+    writer = np.zeros(x.shape, np.intp)
+    order = np.arange(writer[index].size).reshape(writer[index].shape)
+    writer[index] = order
+    return (writer[index] == order).astype(x.dtype)
+''',
+    "added": '''
+def added(x, index, value):
+    """A copy of x with value added at an index, repeated elements included."""
+    out = np.array(x)
+    np.add.at(out, index, value)
+    return out
+''',
     "placed": '''
 def placed(shape, index, value):
     """Zeros with value at an index."""
@@ -102,6 +136,11 @@ def placed(shape, index, value):
     return buffer
 ''',
 }
+
+
+def number_text(value: Any) -> str:
+    """A number, or a tuple of numbers, as it is written; those that are not finite have names in NumPy."""
+    return re.sub(r"\b(inf|nan)\b", r"np.\1", repr(value))
 
 
 def shape_text(shape: tuple[Any, ...]) -> str:
@@ -139,20 +178,30 @@ def _axis(p: dict[str, Any], ndim: int) -> str:
     axes = p["axes"]
     parts = []
     if len(axes) != ndim:
-        parts.append(f"axis={axes[0] if len(axes) == 1 else axes}")
+        parts.append(f"axis={_one_or_all(axes)}")
     if p["keepdims"]:
         parts.append("keepdims=True")
     return ", ".join(parts)
+
+
+def _one_or_all(axes: tuple[int, ...]) -> Any:
+    return axes[0] if len(axes) == 1 else axes
+
+
+def _place(n: Names, p: dict[str, Any]) -> str:
+    return f"np.s_[{subscript(p['template'], n)}]"
 
 
 def _scatter(n: Names, p: dict[str, Any], e: Any) -> str:
     shape = shape_text(p["shape"])
     if p["template"] == ("array",) and e.args[1].dtype.kind in "iu":
         return f"add_rows({shape}, {n[1]}, {n[0]})"
-    index = subscript(p["template"], n[1:]) if len(n) > 1 else f"np.s_[{subscript(p['template'], [])}]"
-    if len(n) > 1 and any(a.dtype.kind != "b" for a in e.args[1:]):
-        return f"scattered({shape}, np.s_[{index}], {n[0]})"
-    return f"placed({shape}, {index if index.startswith('np.s_') else f'np.s_[{index}]'}, {n[0]})"
+    repeats = any(a.dtype.kind != "b" for a in e.args[1:])
+    return f"{'scattered' if repeats else 'placed'}({shape}, {_place(n[1:], p)}, {n[0]})"
+
+
+def _write(n: Names, p: dict[str, Any], e: Any) -> str:
+    return f"{e.op}({n[0]}, {_place(n[2:], p)}, {n[1]})"
 
 
 def _dot(n: Names, p: dict[str, Any], e: Any) -> str:
@@ -177,13 +226,20 @@ EXPRESSIONS: dict[str, Callable[[Names, dict[str, Any], Any], str]] = {
     "scatter": _scatter,
     "flip": lambda n, p, e: f"np.flip({n[0]}, {p['axes']})",
     "roll": lambda n, p, e: f"np.roll({n[0]}, {p['shift']}, {p['axes']})",
-    "pad": lambda n, p, e: f"np.pad({n[0]}, {p['widths']}, constant_values={p['value']!r})",
+    "pad": lambda n, p, e: f"np.pad({n[0]}, {p['widths']}, constant_values={number_text(p['value'])})",
     "concatenate": lambda n, p, e: f"np.concatenate([{', '.join(n)}], axis={p['axis']})",
     "sum": lambda n, p, e: f"{n[0]}.sum({_axis(p, e.args[0].ndim)})",
     "max": lambda n, p, e: f"{n[0]}.max({_axis(p, e.args[0].ndim)})",
     "min": lambda n, p, e: f"{n[0]}.min({_axis(p, e.args[0].ndim)})",
-    "finite_max": lambda n, p, e: f"finite_max({n[0]}, axis={p['axes'][0]})",
+    "finite_max": lambda n, p, e: f"finite_max({n[0]}, axis={_one_or_all(p['axes'])})",
+    "prod": lambda n, p, e: f"{n[0]}.prod({_axis(p, e.args[0].ndim)})",
+    "cumsum": lambda n, p, e: f"{n[0]}.cumsum(axis={p['axes'][0]})",
     "dot": _dot,
+    "inv": lambda n, p, e: f"np.linalg.inv({n[0]})",
+    "solve": lambda n, p, e: f"np.linalg.solve({n[0]}, {n[1]})",
+    "stays": lambda n, p, e: f"stays({n[0]}, {_place(n[1:], p)})",
+    "updated": _write,
+    "added": _write,
     "pick": lambda n, p, e: f"pick({n[0]}, {n[1]})",
     "minus_one_hot": lambda n, p, e: f"minus_one_hot({n[0]}.copy(), {n[1]})",
     "one_hot": lambda n, p, e: f"one_hot({n[0]}, {p['V']}, {dtype_text(p['dtype'])})",
@@ -196,13 +252,21 @@ EXPRESSIONS: dict[str, Callable[[Names, dict[str, Any], Any], str]] = {
         if p["value"] == 0
         else f"np.ones({shape_text(p['shape'])}, {dtype_text(e.out.dtype)})"
         if p["value"] == 1
-        else f"np.full({shape_text(p['shape'])}, {p['value']!r}, {dtype_text(e.out.dtype)})"
+        else f"np.full({shape_text(p['shape'])}, {number_text(p['value'])}, {dtype_text(e.out.dtype)})"
     ),
 }
+
+_METHODS = {"copy", "cast", "sum", "max", "min", "prod", "cumsum", "index", "gather", "scatter", "one_hot"}
+"""What is asked of an array by a method or in brackets, which Python's numbers do not have."""
 
 
 def expression(eqn: Any, names: Names) -> str:
     """The equation's right-hand side."""
+    if eqn.op in _METHODS:
+        names = [
+            f"np.asarray({n}, {dtype_text(a.dtype)})" if isinstance(a, Const) and not a.ndim else n
+            for n, a in zip(names, eqn.args, strict=True)
+        ]
     if eqn.op in EXPRESSIONS:
         return EXPRESSIONS[eqn.op](names, eqn.params, eqn)
     if eqn.op in INFIX:

@@ -131,10 +131,21 @@ def results(eqn: Any) -> list[Var]:
 
 
 class Program:
-    """inputs: variables that the caller gives; outputs: what it gets, variables or constants."""
+    """inputs: variables that the caller gives; outputs: what it gets, variables or constants.
+
+    bounds: sizes, each with what it must be at least for the program to be right.
+    moved: what left a loop to run for all timesteps at once: whether the loop runs backwards, whether what
+        left it runs "before" or "after" it, and the operations.
+    """
 
     def __init__(self, inputs: list[Var], eqns: list[Any], outputs: list[Any]) -> None:
         self.inputs, self.eqns, self.outputs = inputs, eqns, outputs
+        self.bounds: list[tuple[Any, int]] = []
+        self.moved: list[tuple[bool, str, list[str]]] = []
+
+    def fits(self, sizes: dict[str, int]) -> bool:
+        """Whether the program is right for these lengths."""
+        return all(eval(str(n), {"__builtins__": {}}, sizes) >= least for n, least in set(self.bounds))
 
     def count(self) -> tuple[int, int]:
         """How many equations stand outside the loops, and how many within."""

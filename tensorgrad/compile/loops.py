@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorgrad.compile.expressions import dtype_text, shape_text
+from tensorgrad.compile.expressions import dtype_text, number_text, shape_text
 from tensorgrad.compile.ir import Carry, Const, Eqn, Loop, Out
 from tensorgrad.compile.plan import WITH_OUT, Block, Storage
 from tensorgrad.compile.rules import ELEMENTWISE
@@ -31,6 +31,8 @@ class LoopWriter:
         self.made = {id(e.out): k for k, e in enumerate(loop.body) if isinstance(e, Eqn)}
         self.t = "t" if writer.indent == "    " else f"t{len(writer.indent) // 4}"
         writer.taken.add(self.t)
+        # What is read at every timestep: its variable there, the name of the array, and the place in it.
+        self.stacks: list[tuple[Any, tuple[str, str]]] = []
         # The array of all values of a state, by the id of the carry.
         self.history: dict[int, str] = {}
 
@@ -46,6 +48,7 @@ class LoopWriter:
         kept = [o for o in loop.outs if o.kind == "sum" or not self.in_history(o)]
         for o in kept:
             self.room_for(o)
+        self.stacks = [(inner, self.stack(x)) for x, inner in loop.xs]
         steps = f"range({loop.length})"
         w.line(f"for {self.t} in {f'reversed({steps})' if loop.reverse else steps}:")
         w.indent += "    "
@@ -92,9 +95,11 @@ class LoopWriter:
     def start(self, init: Any) -> str:
         """A state before the first step: a number where it is the same everywhere."""
         if isinstance(init, Const) and init.value.size and (init.value == init.value.flat[0]).all():
-            return repr(init.value.flat[0].item())
+            return number_text(init.value.flat[0].item())
         made = next((e for e in self.outer.eqns if isinstance(e, Eqn) and e.out is init), None)
-        text: str = repr(made.params["value"]) if made is not None and made.op == "full" else self.w[init]
+        text: str = (
+            number_text(made.params["value"]) if made is not None and made.op == "full" else self.w[init]
+        )
         return text
 
     def in_history(self, o: Out) -> bool:
@@ -111,6 +116,18 @@ class LoopWriter:
         else:
             w.put(o.outer, *w.buffer(o.outer, self.outer))
 
+    def stack(self, x: Any) -> tuple[str, str]:
+        """What is read at every timestep, as a name, and the place of a timestep in it."""
+        w, text = self.w, self.w[x]
+        for ending, place in (("[:-1]", self.t), ("[1:]", f"{self.t} + 1")):
+            if text.removesuffix(ending).isidentifier() and text.endswith(ending):
+                return text.removesuffix(ending), place
+        if not text.isidentifier():
+            name = w.fresh(x.name)
+            w.line(f"{name} = {text}")
+            return name, self.t
+        return text, self.t
+
     # --- in the loop ---------------------------------------------------------------------------------------
     def places(self, kept: list[Out]) -> None:
         """Where the variables of a timestep are read and written."""
@@ -125,8 +142,8 @@ class LoopWriter:
         for o in kept:
             if o.kind == "stack" and id(o.inner) in self.made:
                 targets.setdefault(id(o.inner), (f"{w[o.outer]}[{t}]", Storage("given", last=np.inf)))
-        for x, inner in self.loop.xs:
-            w.outside(inner, f"{w[x]}[{t}]")
+        for inner, (name, place) in self.stacks:
+            w.outside(inner, f"{name}[{place}]")
         for c in self.loop.carries:
             if (
                 id(c) not in self.history

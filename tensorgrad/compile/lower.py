@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tensorgrad.compile.builder import Builder
+from tensorgrad.compile.effects import VERSION
 from tensorgrad.compile.ir import Carry, Const, Loop, Out, Program, Var
 from tensorgrad.compile.rules import RULES, call
 from tensorgrad.compile.staging import LOOP, READ, Staged
-from tensorgrad.compile.trace import ARGUMENT, AS_ARRAY, Traced
+from tensorgrad.compile.trace import ARGUMENT, AS_ARRAY, SCALAR, Traced
+from tensorgrad.errors import GraphError
 from tensorgrad.graph import Node
 
 __all__ = ["lower"]
@@ -29,8 +31,12 @@ class _Lowering:
         if not isinstance(x, Node):
             return Const(arg)
         if id(x) not in self.env:
-            if not x.is_leaf:
-                raise AssertionError(f"compile: {x.describe()} was not traced")
+            if isinstance(x, Traced):
+                raise GraphError(
+                    f"tg.compile: the {x.describe()} belongs to a timestep of nn.unroll, or to another call, "
+                    "and is used outside of it. Take it from roll.outputs, roll.state or roll.steps "
+                    "(tg.label gives it a name there)"
+                )
             if x.index < self.before:
                 # A parameter, or another Tensor from before: its value is read anew at every call.
                 var = Var(x._value.shape, x._value.dtype, x.name)
@@ -57,7 +63,9 @@ class _Lowering:
 
     def equations(self, builder: Builder, node: Any) -> Any:
         args = [self.operand(x, arg) for x, arg in zip(node.operands, node.args, strict=True)]
-        if node.op in (ARGUMENT, AS_ARRAY):
+        if node.op is VERSION and isinstance(args[0], Var) and not args[0].name and node.name:
+            args[0].name = f"new_{node.name}"
+        if node.op in (ARGUMENT, AS_ARRAY, SCALAR, VERSION):
             if isinstance(args[0], Var) and node.op is AS_ARRAY and node.name:
                 # What is returned is called as the caller knows it.
                 args[0].name = node.name

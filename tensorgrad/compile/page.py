@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Callable
 from keyword import iskeyword
 from typing import Any
 
 import numpy as np
 
-from tensorgrad.compile.expressions import HELPERS, dtype_text, shape_text
+from tensorgrad.compile.expressions import HELPERS, dtype_text, number_text, shape_text
 from tensorgrad.compile.ir import Const, Loop, Var
 from tensorgrad.compile.plan import Room, Storage
 from tensorgrad.compile.rules import ELEMENTWISE
 
-__all__ = ["Page", "Script", "inherit_names"]
+__all__ = ["Page", "Script", "derive_names", "inherit_names", "returned"]
 
 
 class Page:
@@ -43,12 +44,72 @@ def inherit_names(eqns: list[Any]) -> None:
                     break
 
 
+_NAMED_AFTER = {"tanh", "sigmoid", "exp", "log", "sqrt", "square", "sin", "cos"}
+
+
+def derive_names(eqns: list[Any]) -> None:
+    """Names for what has none but is made of what has: tanh_c, a_h for h @ W, in the backward g_slope, da."""
+    _derive(eqns, {}, set(), False)
+
+
+def _derive(eqns: list[Any], shown: dict[int, str | None], derived: set[str], inside: bool) -> None:
+    for eqn in eqns:
+        if isinstance(eqn, Loop):
+            shown |= {id(inner): inner.name or x.name for x, inner in eqn.xs}
+            if not eqn.section:
+                shown |= {id(c.before): getattr(c.after, "name", None) for c in eqn.carries}
+            _derive(eqn.body, shown, derived, True)
+            for o in eqn.outs:
+                o.outer.name = o.outer.name or getattr(o.inner, "name", None)
+        elif eqn.out.name is None and (name := _derived(eqn, shown, derived, inside)):
+            eqn.out.name = name
+            derived.add(name)
+
+
+def _derived(eqn: Any, shown: dict[int, str | None], derived: set[str], inside: bool) -> str | None:
+    """The name of an equation's result by those of its operands."""
+    names = [shown.get(id(a)) or a.name for a in eqn.args if isinstance(a, Var)]
+    backward, base = eqn.section == "backward", names[0] if names else None
+    if inside and eqn.op == "concatenate" and backward:
+        return "da"
+    if not base or base.startswith("d"):
+        return None
+    if inside and eqn.op == "dot" and not backward and id(eqn.args[0]) in shown and base not in derived:
+        return f"a_{base}"
+    if len({*names}) > 1 or (base in derived and not base.endswith("_slope")):
+        return None
+    if eqn.op in _NAMED_AFTER and base not in derived:
+        return f"{eqn.op}_{base}"
+    if backward and eqn.op in ("multiply", "subtract"):
+        return base if base.endswith("_slope") else f"{base}_slope"
+    return None
+
+
+def _folded(start: str, parts: list[str], end: str, indent: str) -> list[str]:
+    """`start`, parts with commas between them, and `end`: in one line, or if that is too long in several."""
+    if len(start) + len(", ".join(parts)) + len(end) <= 110:
+        return [f"{start}{', '.join(parts)}{end}"]
+    lines = textwrap.wrap(", ".join(parts), 100)
+    return [
+        start,
+        *(f"{indent}    {line}" for line in lines[:-1]),
+        f"{indent}    {lines[-1]},",
+        f"{' ' * (len(start) - len(start.lstrip()))}{end}",
+    ]
+
+
+def returned(outputs: list[str]) -> list[str]:
+    """The lines with which a page ends."""
+    line = f"    return {', '.join(outputs)}{',' if len(outputs) == 1 else ''}"
+    return [line] if len(line) <= 110 else _folded("    return (", outputs, ")", "    ")
+
+
 def _unpacked(names: list[str], value: str) -> list[str]:
     """Names for the elements of a list, in lines that can be read."""
     if len(names) == 1:
         return [f"    [{names[0]}] = {value}"]
-    lines = textwrap.wrap(", ".join(names), 92)
-    if len(lines) == 1:
+    lines = textwrap.wrap(", ".join(names), 92, break_long_words=False)
+    if len(lines) == 1 and len(lines[0]) + len(value) < 100:
         return [f"    {lines[0]} = {value}"]
     return ["    (", *(f"        {line}" for line in lines[:-1]), f"        {lines[-1]},", f"    ) = {value}"]
 
@@ -66,6 +127,8 @@ class Script:
         self.room = Room()
         self.lines: list[str] = []
         self.indent = "    "
+        # From the names of the inputs to what the page says about them.
+        self.notes: Callable[[list[str]], list[str]] = lambda inputs: []
 
     def fresh(self, wish: str | None) -> str:
         """A name that is not taken, if possible the one wished for."""
@@ -89,10 +152,8 @@ class Script:
         """A constant as it is written: a number, or the name of an array."""
         if c.text is not None:
             return f"({c.text})" if " " in c.text else c.text
-        if c.ndim == 0 and np.isfinite(c.value):
-            return repr(c.value.item())
-        if c.ndim == 0 and c.dtype.kind == "f":
-            return {"inf": "np.inf", "-inf": "-np.inf"}.get(str(c.value), "np.nan")
+        if c.ndim == 0:
+            return number_text(c.value.item())
         key = repr(c.key())
         if key not in self.texts:
             self.texts[key] = name = self.fresh("constant")
@@ -116,12 +177,17 @@ class Script:
     def finished(self, inputs: list[str]) -> Page:
         """The page around the lines."""
         symbols = ", ".join(self.sizes)
-        head = [f"def {self.name}({', '.join([*inputs, 'buffers=None'])}):", *self._size_lines(inputs)]
+        head = [*_folded(f"def {self.name}(", [*inputs, "buffers=None"], "):", "")]
+        notes = self.notes(inputs)
+        if notes:
+            head += [f'    """{notes[0]}', *(f"    {line}".rstrip() for line in notes[1:]), '    """']
+        head += self._size_lines(inputs)
         buffers = self.room.buffers
         if buffers:
             head += _unpacked([b.names[0] for b in buffers], f"buffers or make_buffers({symbols})")
-            shared = [" = ".join([*b.names[1:], b.names[0]]) for b in buffers if len(b.names) > 1]
-            head += [f"    {line}" for line in shared]
+            for b in buffers:
+                for names in textwrap.wrap(" ".join(b.names[1:]), 80):
+                    head.append(f"    {' = '.join([*names.split(), b.names[0]])}")
         body = "\n".join([*head, *self.lines])
         helpers = "".join(HELPERS[h] for h in HELPERS if re.search(rf"\b{h}\(", body))
         parts = ["import numpy as np\n", self._constants(), helpers]
@@ -141,7 +207,7 @@ class Script:
         lines = []
         for name, value in list(self.given.items()):
             if isinstance(value, np.ndarray) and value.size <= 1000:
-                numbers = re.sub(r"\b(inf|nan)\b", r"np.\1", repr(value.tolist()))
+                numbers = number_text(value.tolist())
                 lines.append(
                     f"{name} = np.array({numbers}, {dtype_text(value.dtype)}).reshape({value.shape})"
                 )
@@ -156,5 +222,6 @@ class Script:
         ]
         for b in self.room.buffers:
             shape = shape_text(b.shape)
-            lines.append(f"        np.empty({shape}, {dtype_text(b.dtype)}),  # {', '.join(b.names)}")
+            names = textwrap.shorten(", ".join(b.names), 60, placeholder=" and others")
+            lines.append(f"        np.empty({shape}, {dtype_text(b.dtype)}),  # {names}")
         return "\n".join([*lines, "    ]"])

@@ -13,7 +13,15 @@ __all__ = ["VIEWS", "WITH_OUT", "Block", "Room", "Storage", "last_uses", "side_b
 VIEWS = {"reshape", "transpose", "broadcast", "index", "flip", "check_range"}
 """Equations whose result shows the elements of their operand."""
 
-WITH_OUT = ELEMENTWISE - {"cast"} | {"copy", "dot", "minus_one_hot", "sum", "concatenate"}
+WITH_OUT = ELEMENTWISE - {"cast"} | {
+    "copy",
+    "dot",
+    "minus_one_hot",
+    "one_hot",
+    "sum",
+    "concatenate",
+    "gather",
+}
 """Equations whose result NumPy can write into an array that is there."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from tensorgrad.compile.ir import Loop, walk
@@ -12,6 +13,8 @@ __all__ = ["explain"]
 def explain(executable: Any) -> str:
     """The lengths that are free, the passes, the loops and the buffers of a page."""
     lines = [*_lengths(executable), "", *_passes(executable.log), "", *_loops(executable.program.eqns)]
+    lines += _moved(executable.program.moved)
+    lines += ["", *_targets(executable)]
     return "\n".join([*lines, "", *_buffers(executable)])
 
 
@@ -47,8 +50,28 @@ def _loops(eqns: list[Any]) -> list[str]:
     return lines or ["no loops"]
 
 
+def _moved(moved: list[tuple[bool, str, list[str]]]) -> list[str]:
+    """What left which loop: operations, how many, and the names of their results."""
+    lines = []
+    for reverse, place, told in moved:
+        counts: dict[str, int] = {}
+        for what in told:
+            counts[what] = counts.get(what, 0) + 1
+        what = ", ".join(f"{n} {w}" if n > 1 else w for w, n in counts.items())
+        way = "backwards" if reverse else "forwards"
+        text = f"{place} the loop {way}, for all timesteps at once: {what}"
+        lines += textwrap.wrap(text, 110, subsequent_indent="    ")
+    return lines
+
+
+def _targets(executable: Any) -> list[str]:
+    """What runs as a kernel, and which loops do not and why."""
+    targets = ["all of it runs in NumPy"] if executable.fast is None else executable.fast.targets
+    return [str(line) for line in targets]
+
+
 def _buffers(executable: Any) -> list[str]:
     buffers = executable.make_buffers(*executable.sizes)
     size = sum(b.nbytes for b in buffers)
-    shared = sum(len(b.names) for b in executable.page.buffers)
+    shared = sum(len(b.names) for b in (executable.fast or executable.page).buffers)
     return [f"{len(buffers)} buffers for {shared} results, {size / 2**20:.2f} MiB at the last shapes"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -11,81 +11,22 @@ import numpy as np
 
 from tensorgrad import tree
 from tensorgrad.compile.sizes import example_lengths
+from tensorgrad.compile.surroundings import PLAIN, Surroundings, containers, modules_in, same_values
 from tensorgrad.graph import Node
 from tensorgrad.nn.module import Module, Parameter
 from tensorgrad.tensor import Tensor
 
-__all__ = ["Call", "FreeSizes", "Guard", "free_sizes", "leaf_names", "modules_around"]
+__all__ = ["Call", "FreeSizes", "Guard", "free_sizes", "leaf_names"]
 
 
 # --- modules -----------------------------------------------------------------------------------------------
-def _containers(value: Any) -> Iterator[Any]:
-    """The dicts and lists in which a module keeps what it is made of, those of its parts too."""
-    todo = [value]
-    seen: set[int] = set()
-    while todo:
-        x = todo.pop()
-        if id(x) in seen:
-            continue
-        seen.add(id(x))
-        if isinstance(x, Module):
-            yield vars(x)
-            todo += vars(x).values()
-        elif isinstance(x, dict):
-            yield x
-            todo += x.values()
-        elif isinstance(x, (list, tuple)):
-            yield x
-            todo += x
-
-
-_PLAIN = (str, bytes, int, float, bool, type(None))
-
-
 def _module_key(module: Module) -> Any:
     """What of a module decides what it computes: itself and its settings."""
     settings = []
-    for held in _containers(module):
+    for held in containers(module):
         items = held.items() if isinstance(held, dict) else enumerate(held)
-        settings += [(k, v) if isinstance(v, _PLAIN) else (k, type(v), id(v)) for k, v in items]
+        settings += [(k, v) if isinstance(v, PLAIN) else (k, type(v), id(v)) for k, v in items]
     return id(module), tuple(settings)
-
-
-def _modules(value: Any) -> list[Module]:
-    """The modules in a tree, not those within them."""
-    found: list[Module] = []
-    todo = [value]
-    while todo:
-        x = todo.pop()
-        if isinstance(x, Module):
-            found.append(x)
-        elif isinstance(x, dict):
-            todo += x.values()
-        elif isinstance(x, (list, tuple)):
-            todo += x
-    return found
-
-
-def modules_around(fn: Any) -> list[Module]:
-    """The modules that a function takes from outside: as a method, by its closure, from its globals."""
-    found = []
-    while fn is not None:
-        found += _modules([getattr(fn, "__self__", None)])
-        code = getattr(fn, "__code__", None)
-        if code is not None:
-            named = [fn.__globals__.get(name) for name in code.co_names]
-            held = [cell.cell_contents for cell in fn.__closure__ or () if _is_filled(cell)]
-            found += _modules([named, held])
-        fn = getattr(fn, "__wrapped__", None)
-    return found
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True
 
 
 class _Unchanged:
@@ -94,7 +35,7 @@ class _Unchanged:
     def __init__(self, module: Module) -> None:
         self.module = module
         self.held = []
-        for held in _containers(module):
+        for held in containers(module):
             items = held.values() if isinstance(held, dict) else held
             self.held.append((items, list(items)))
         self.parameters = module.parameters()
@@ -115,13 +56,14 @@ class Call:
     values: the arrays among the leaves, whose numbers are in `arrays`. about: everything but the shapes.
     """
 
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], around: Sequence[Module]) -> None:
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], around: Surroundings) -> None:
         self.leaves, self.structure = tree.flatten((args, kwargs))
         self.arrays = [k for k, x in enumerate(self.leaves) if _is_array(x)]
         self.values = [x._value if isinstance(x, Node) else np.asarray(x) for x in self.given]
-        self.modules = [*_modules([args, kwargs]), *around]
+        self.around = around
+        self.modules = [*modules_in([args, kwargs]), *around.modules()]
         kinds = tuple(map(_kind, self.leaves))
-        self.about = kinds, tuple(map(_module_key, self.modules)), form_key(self.structure)
+        self.about = kinds, tuple(map(_module_key, self.modules)), form_key(self.structure), around.key()
 
     @property
     def given(self) -> list[Any]:
@@ -135,7 +77,11 @@ class Call:
 
     def held(self) -> list[Any]:
         """The objects whose ids are in the key: they must live as long as it."""
-        return [*self.modules, *(x for x in self.leaves if isinstance(x, Parameter) or not _is_array(x))]
+        return [
+            *self.modules,
+            *self.around.values(),
+            *(x for x in self.leaves if isinstance(x, Parameter) or not _is_array(x)),
+        ]
 
 
 def _kind(x: Any) -> Any:
@@ -144,14 +90,16 @@ def _kind(x: Any) -> Any:
     if _is_array(x):
         value = x._value if isinstance(x, Node) else np.asarray(x)
         return type(x), value.ndim, value.dtype, getattr(x, "requires_grad", False)
-    return (type(x), x) if isinstance(x, _PLAIN) else (type(x), id(x))
+    return (type(x), x) if isinstance(x, PLAIN) else (type(x), id(x))
 
 
 class Guard:
     """A quick test whether a call is like the one before; gives its arrays if it is."""
 
-    def __init__(self, args: tuple[Any, ...], around: Sequence[Module]) -> None:
-        self.around = [_Unchanged(m) for m in around]
+    def __init__(self, args: tuple[Any, ...], around: Surroundings) -> None:
+        self.around = around
+        self.held = around.values()
+        self.modules = [_Unchanged(m) for m in around.modules()]
         self.args: list[Any] = []
         for a in args:
             if isinstance(a, Module):
@@ -162,7 +110,9 @@ class Guard:
 
     def values(self, args: tuple[Any, ...]) -> list[Any] | None:
         """The arrays of a call, or None if it may need another program."""
-        if len(args) != len(self.args) or not all(m.holds() for m in self.around):
+        if len(args) != len(self.args) or not all(m.holds() for m in self.modules):
+            return None
+        if not same_values(self.around.values(), self.held):
             return None
         values: list[Any] = []
         for a, known in zip(args, self.args, strict=True):
@@ -245,6 +195,10 @@ class FreeSizes(NamedTuple):
     pattern: Any
     where: dict[str, tuple[int, int]]
     axes: list[tuple[Any, ...]]
+
+    def lengths(self, values: Sequence[Any]) -> dict[str, int]:
+        """What the free sizes are for these arrays."""
+        return {name: values[number].shape[axis] for name, (number, axis) in self.where.items()}
 
     def shapes(self, k: int) -> list[tuple[int, ...]]:
         """The shapes of the arrays in the first trace (0) or the second (1)."""

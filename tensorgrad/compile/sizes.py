@@ -7,14 +7,21 @@ not be explained makes the program one for this signature alone.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations_with_replacement
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tensorgrad.graph import _PACKAGE
 
-__all__ = ["FreeLength", "Size", "SizeUnknown", "Symbols", "example_lengths", "from_user", "user_line"]
+__all__ = ["Size", "SizeUnknown", "Symbols", "example_lengths", "from_numpy", "from_user", "user_line"]
+
+
+_NUMPY = str(Path(np.__file__).parent) + os.sep
 
 
 def user_line() -> str:
@@ -26,8 +33,13 @@ def user_line() -> str:
 
 
 def from_user() -> bool:
-    """Whether the method that asks was called from outside this package."""
-    return not sys._getframe(2).f_code.co_filename.startswith(_PACKAGE)
+    """Whether the method that asks was called from outside this package and NumPy."""
+    return not sys._getframe(2).f_code.co_filename.startswith((_PACKAGE, _NUMPY))
+
+
+def from_numpy() -> bool:
+    """Whether the method that asks was called by NumPy: the arrays that it makes are compared anyhow."""
+    return sys._getframe(2).f_code.co_filename.startswith(_NUMPY)
 
 
 class SizeUnknown(Exception):  # noqa: N818 - no error: it asks for a program for these lengths alone
@@ -79,27 +91,6 @@ class Size(int):
 
 def _factor(n: Any) -> str:
     return f"({n})" if " " in str(n) and "*" not in str(n) else str(n)
-
-
-class FreeLength(int):
-    """The example of a free length that users see in a shape: deciding anything by it makes it unfree."""
-
-    def _decides(self, other: Any) -> bool:
-        raise SizeUnknown(f"a decision depends on a length{user_line()}")
-
-    def __lt__(self, other: Any) -> bool:
-        return int(self) < other if other in (0, 1) else self._decides(other)
-
-    def __le__(self, other: Any) -> bool:
-        return int(self) <= other if other in (0, 1) else self._decides(other)
-
-    def __gt__(self, other: Any) -> bool:
-        return int(self) > other if other in (0, 1) else self._decides(other)
-
-    def __ge__(self, other: Any) -> bool:
-        return int(self) >= other if other in (0, 1) else self._decides(other)
-
-    __hash__ = int.__hash__
 
 
 # Pairs of lengths, each with a difference of its own, so that T + 6 is not taken for B.

@@ -17,6 +17,7 @@ import numpy as np
 
 from tensorgrad import tree
 from tensorgrad.backward import backpropagate
+from tensorgrad.compile.draws import DrawnLoop
 from tensorgrad.compile.trace import Traced, Tracer
 from tensorgrad.context import change_context, configure, context
 from tensorgrad.errors import GraphError, ShapeError
@@ -239,7 +240,8 @@ def stage(tracer: Tracer, cell: Any, xs: Any, state: Any, alive: Any, reverse: b
     outer = context().scope
     start = len(tracer.nodes)
     labels: dict[str, Any] = {}
-    with configure():
+    drawn: list[Any] = []
+    with configure(), tracer.inside(loop, drawn):
         change_context(scope=f"{outer}/t" if outer else "t", labels=labels)
         x = tracer.leaf(xs._value.shape[1:], xs._value.dtype, None, xs.requires_grad)
         loop.xs.append((xs, x))
@@ -257,6 +259,8 @@ def stage(tracer: Tracer, cell: Any, xs: Any, state: Any, alive: Any, reverse: b
             loop.xs.append((alive, live))
             output, after = _masked(live, output, after, before, labels)
         _name_state(labels, after)
+    if drawn:
+        tracer.note_draws(DrawnLoop(reverse, drawn))
     afters, form = tree.flatten(after)
     if not tree.same_structure(structure, form):
         raise ShapeError(

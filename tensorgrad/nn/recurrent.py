@@ -332,7 +332,7 @@ def _zoning_out(cell: Cell, zoneout: Any, training: bool, rng: np.random.Generat
     def mixed(new: Any, old: Any, p: float) -> Any:
         if not training:
             return p * old + (1 - p) * new
-        return where(draw(rng, lambda generator: generator.random(new.shape)) < p, old, new)
+        return where(draw(rng, lambda generator, shape: generator.random(shape) < p, new.shape), old, new)
 
     def step(x: Any, state: Any) -> tuple[Any, Any]:
         output, after = cell(x, state)

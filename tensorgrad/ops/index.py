@@ -166,14 +166,20 @@ def take_along_axis(x: Any, indices: Any, axis: int) -> Any:
 
 def _update_vjp_value(g: Any, ans: Any, x: Any, value: Any, *arrays: Any, template: Template) -> Any:
     read = _getitem(g, *arrays, template=template)
-    if not arrays:
-        return read
-    # Where an index names an element twice the last value stays, and it alone has a gradient.
-    index = _join(template, tuple(np.asarray(a) for a in arrays))
-    order = np.arange(read.size).reshape(read.shape)
-    writer = np.zeros(x.shape, order.dtype)
+    return read * _stays(g, *arrays, template=template) if arrays else read
+
+
+@primitive(differentiable=False)
+def _stays(x: Any, *arrays: Any, template: Template) -> Any:
+    """1 for each element that a write at an index of x leaves there, 0 for one that a later element covers.
+
+    Where an index names an element twice the last value stays, and it alone has a gradient.
+    """
+    index = _join(template, arrays)
+    writer = np.zeros(x.shape, np.intp)
+    order = np.arange(writer[index].size).reshape(writer[index].shape)
     writer[index] = order
-    return read * (writer[index] == order).astype(read.dtype)
+    return (writer[index] == order).astype(x.dtype)
 
 
 def _update_vjp_x(g: Any, ans: Any, x: Any, value: Any, *arrays: Any, template: Template) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import tensorgrad.functional as F
 from tensorgrad import nn, tree
 from tensorgrad.models.manual import common
 
-from ..models.manual_problem import MODELS, Problem, engine_cell, make_problem, planted
+from ..models.manual_problem import MODELS, Problem, compiled, engine_cell, make_problem, planted, source_of
 
 CARRY = "dy[t] @ W_hy + dh_next"
 OVER_TIME = "reversed(range(len(dy)))"
@@ -240,9 +239,9 @@ def gradients(problem: Problem, right: str, wrong: str) -> dict[str, np.ndarray]
     try:
         if right == OVER_TIME:
             # What the loop doesn't come to shall be zero, and not what memory holds.
-            source = inspect.getsource(module.backward).replace("np.empty", "np.zeros").replace(right, wrong)
+            source = source_of(module.backward).replace("np.empty", "np.zeros").replace(right, wrong)
             namespace = dict(vars(module))
-            exec(source, namespace)
+            exec(compiled(source), namespace)
             return problem.gradients(namespace["backward"])
         return problem.gradients(planted(module, right, wrong))
     finally:

@@ -7,7 +7,10 @@ import pytest
 
 import tensorgrad as tg
 from tensorgrad import nn
+from tensorgrad.bptt import doctor
 from tensorgrad.bptt.compare import compare
+from tensorgrad.bptt.mistakes import mistakes
+from tensorgrad.bptt.places import Places
 
 from .hand_written import (
     OF_IDS,
@@ -22,7 +25,14 @@ from .hand_written import (
     parameters_alone,
 )
 
-DRAWS = 20
+DRAWS = 10
+WITH_IDS = [(kind, title) for kind in TABLES for title in OF_IDS]
+AT_PADDING = [(kind, title) for kind, table in PADDED.items() for title in table]
+
+
+def drawn(number):
+    """The seeds of one of the mistakes: each is planted in problems, and so sizes, of its own."""
+    return range(DRAWS * number, DRAWS * (number + 1))
 
 
 def first_by_hand(wrong, right):
@@ -44,7 +54,7 @@ def first_by_hand(wrong, right):
 def test_a_planted_mistake_is_named(kind, title):
     right, wrong, code = TABLES[kind][title]
     unnamed = []
-    for seed in range(DRAWS):
+    for seed in drawn(PLANTED.index((kind, title))):
         problem = draw(kind, seed)
         loss, roll, wrt = graph(problem)
         grads = compared(kind, gradients(problem, right, wrong))
@@ -66,11 +76,10 @@ def test_a_planted_mistake_is_named_by_the_gradients_of_parameters_alone(kind, t
         assert code in [finding.code for finding in report.diagnosis[:2]], (seed, report.diagnosis)
 
 
-@pytest.mark.parametrize("title", list(OF_IDS))
-@pytest.mark.parametrize("kind", list(TABLES))
+@pytest.mark.parametrize(("kind", "title"), WITH_IDS)
 def test_a_mistake_with_ids_is_named(kind, title):
     right, wrong, code = OF_IDS[title]
-    for seed in range(DRAWS):
+    for seed in drawn(WITH_IDS.index((kind, title))):
         problem = draw_ids(kind, seed)
         loss, roll, wrt = graph(problem)
         assert compare(loss, compared(kind, problem.gradients()), wrt, roll).ok
@@ -79,10 +88,10 @@ def test_a_mistake_with_ids_is_named(kind, title):
         assert code in [finding.code for finding in report.diagnosis[:2]], (seed, report.diagnosis)
 
 
-@pytest.mark.parametrize(("kind", "title"), [(kind, title) for kind, t in PADDED.items() for title in t])
+@pytest.mark.parametrize(("kind", "title"), AT_PADDING)
 def test_a_mistake_at_padding_is_named(kind, title):
     right, wrong, code = PADDED[kind][title]
-    for seed in range(DRAWS):
+    for seed in drawn(AT_PADDING.index((kind, title))):
         problem = draw(kind, seed, padded=True)
         loss, roll, wrt = graph(problem)
         report = compare(loss, compared(kind, gradients(problem, right, wrong)), wrt, roll)
@@ -337,6 +346,44 @@ def test_an_exploding_float32_gradient_that_is_wrong_does_not_pass():
     loss = (h * np.float32(1e22)).sum()
     assert compare(loss, {"h": np.full((2, 3), 1e22, np.float32)}, {"h": h}).ok
     assert not compare(loss, {"h": np.full((2, 3), 5e21, np.float32)}, {"h": h}).ok
+
+
+@pytest.mark.parametrize("with_weights", [True, False])
+@pytest.mark.parametrize(("kind", "starts"), [("lstm", 3), ("rnn", 1), ("rnn", 64)])
+def test_walks_that_share_their_beginning_are_whole_walks(monkeypatch, kind, starts, with_weights):
+    """Every mistake of a graph, made from where its first edit is, and made from the loss."""
+    monkeypatch.setattr(doctor, "MOST_STARTS", starts)
+    loss, roll, wrt = graph(draw(kind, 9, padded=True))
+    if kind == "rnn":
+        # Nothing is sent to the last state alone.
+        loss = (roll.outputs**2).sum()
+    without = set() if with_weights else {x.index for x in wrt.values()}
+    with tg.no_grad(), np.errstate(all="ignore"):
+        places = Places(loss, roll)
+        walks = doctor._Walks(places, [(loss, np.ones(()))], lambda *_: True, {}, without)
+        made = list(mistakes(places, [0.01]))
+        # In the second round from what the first has left: what one walk adds up, no other must see.
+        for mistake in (*made, *made[::-3]):
+            whole = mistake.replay(places)
+            whole.run([(loss, mistake.scale * np.ones(()))], without=without)
+            found = walks.with_mistake(mistake)
+            assert len(whole.cotangents) > 2
+            assert found.cotangents.keys() == whole.cotangents.keys()
+            assert all(np.array_equal(found.cotangents[k], g, True) for k, g in whole.cotangents.items())
+    assert len(made) > 90
+    assert len(walks.starts) <= starts
+
+
+def test_a_beginning_that_disagrees_ends_every_walk_that_shares_it():
+    loss, roll, _ = graph(draw("rnn", 3))
+    with tg.no_grad(), np.errstate(all="ignore"):
+        places = Places(loss, roll)
+        for number in {node.index for node in places.order if node.op is not None}:
+            walks = doctor._Walks(places, [(loss, np.ones(()))], lambda *_: False, {number: None}, set())
+            for mistake in mistakes(places):
+                whole = mistake.replay(places)
+                agrees = whole.run([(loss, mistake.scale * np.ones(()))], lambda *_: False, {number})
+                assert (walks.with_mistake(mistake) is not None) == agrees
 
 
 def test_a_dropped_carry_is_not_taken_for_a_clipped_one():

@@ -16,7 +16,7 @@ import pytest
 
 from tensorgrad.cli import info as info_module
 from tensorgrad.cli import main
-from tensorgrad.cli.blas import cpu_features, cpu_level, find_mismatch
+from tensorgrad.compile.blas import cpu_features, cpu_level, find_mismatch
 
 OLD_AVX2 = ["SSE", "SSE2", "SSE3", "SSSE3", "SSE41", "POPCNT", "SSE42", "AVX", "F16C", "FMA3", "AVX2"]
 OLD_AVX512 = [*OLD_AVX2, "AVX512F", "AVX512CD", "AVX512_SKX", "AVX512_CLX"]
@@ -155,6 +155,16 @@ def test_info_says_how_to_mend_the_kernel(planted: Callable[..., str]) -> None:
     assert "BLAS           openblas, Haswell kernels, 2 threads\n" in out
     assert "OpenBLAS runs its AVX2 kernels (Haswell), but this CPU has AVX-512." in out
     assert "OPENBLAS_CORETYPE=SKYLAKEX" in out
+    assert ("The commands demo and train do so by themselves" in out) == (os.name == "posix")
+
+
+def test_info_asks_numpy_itself_where_threadpoolctl_is_missing(
+    planted: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(info_module, "loaded_kernel", lambda: "Haswell")
+    assert "(Haswell), but this CPU has AVX-512." in planted(NEW_AVX512, None)
+    monkeypatch.setattr(info_module, "loaded_kernel", lambda: None)
+    assert "OPENBLAS_CORETYPE" not in planted(NEW_AVX512, None)
 
 
 @pytest.mark.parametrize(

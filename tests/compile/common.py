@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ import numpy as np
 import tensorgrad as tg
 from tensorgrad import functional as F
 from tensorgrad import nn, tree
+
+KERNELS = os.environ.get("TENSORGRAD_TEST_KERNELS") == "all"
+"""Whether every comparison is made with kernels too (minutes). test_kernels.py compares a selection."""
 
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 
@@ -59,9 +63,16 @@ def assert_same(compiled: Any, eager: Any) -> None:
 
 
 def check(fn: Any, *args: Any) -> Any:
-    """Compile, call twice (the second time with used buffers), compare with eager; gives the compiled one."""
+    """Compare with eager, if wanted the kernels too; gives the function compiled to NumPy."""
     eager = fn(*args)
-    compiled = tg.compile(fn)
+    compiled = compare(tg.compile(fn, fast=False), eager, *args)
+    if KERNELS:
+        compare(tg.compile(fn, fast=True), eager, *args)
+    return compiled
+
+
+def compare(compiled: Any, eager: Any, *args: Any) -> Any:
+    """Call twice, the second time with used buffers, and compare with eager; gives the compiled one."""
     first = compiled(*args)
     assert_same(first, eager)
     assert_same(compiled(*args), eager)

@@ -10,12 +10,12 @@ import pytest
 
 import tensorgrad as tg
 from tensorgrad.compile import api
-from tensorgrad.compile.ir import Loop, Program, verify
+from tensorgrad.compile.ir import Loop, Program, verify, walk
 from tensorgrad.compile.passes import PASSES
 from tensorgrad.compile.sizes import Size, SizeUnknown, Symbols
 from tensorgrad.errors import GraphError
 
-from .common import assert_same, batch, loss_of, tagger
+from .common import assert_same, batch, check, loss_of, tagger
 
 
 def compiled_program(cell: str = "lstm") -> Program:
@@ -75,7 +75,7 @@ def test_planted_errors_are_found(damage: Callable[[Program], None]) -> None:
 
 
 @pytest.mark.parametrize("left_out", sorted({name for name, _ in PASSES}))
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "lnlstm"])
 def test_the_result_needs_no_pass(cell: str, left_out: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each pass is an improvement alone: without it the program is slower, not wrong."""
 
@@ -91,6 +91,58 @@ def test_the_result_needs_no_pass(cell: str, left_out: str, monkeypatch: pytest.
     step = tg.compile(tg.value_and_grad(loss_of))
     for _ in range(2):
         assert_same(step(model, xs, ys), tg.value_and_grad(loss_of)(model, xs, ys))
+
+
+def halve_the_ones(program: Program) -> None:
+    for eqn in walk(program.eqns):
+        if eqn.op == "full" and eqn.params["value"] == 1.0:
+            eqn.params = {**eqn.params, "value": 0.5}
+
+
+def swap_the_parts(program: Program) -> None:
+    for eqn in walk(program.eqns):
+        if eqn.op == "concatenate" and len({a.shape for a in eqn.args}) == 1:
+            eqn.args = eqn.args[::-1]
+
+
+def keep_another_result(program: Program) -> None:
+    forward = first_loop(program)
+    roots = {id(e.out) for e in forward.body if e.op == "sqrt"}
+    small = [o for o in forward.outs if o.kind == "stack" and id(o.inner) in roots]
+    small[0].inner, small[1].inner = small[1].inner, small[0].inner
+
+
+def group_another_term(program: Program) -> None:
+    sums = [e for e in walk(program.eqns) if e.op == "add"]
+    sums[0].args = [sums[0].args[0], sums[0].args[0]]
+
+
+@pytest.mark.parametrize(
+    ("cell", "after", "damage"),
+    [
+        ("lnlstm", "sums as products", halve_the_ones),
+        ("gru", "products of parts", swap_the_parts),
+        ("lnlstm", "small results kept", keep_another_result),
+        ("lstm", "factors and terms regrouped", group_another_term),
+    ],
+)
+def test_a_pass_that_changes_results_is_noticed(
+    cell: str, after: str, damage: Callable[[Program], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """These wrong programs are well formed: it is the comparison with eager mode that must tell."""
+
+    def with_damage(program: Program) -> list[Any]:
+        for name, run in PASSES:
+            run(program)
+            if name == after:
+                damage(program)
+        return []
+
+    monkeypatch.setattr(api, "optimise", with_damage)
+    model, (xs, ys, _) = tagger(cell), batch(5, 2)
+    found = tg.compile(tg.value_and_grad(loss_of))(model, xs, ys)
+    with pytest.raises(AssertionError):
+        assert_same(found, tg.value_and_grad(loss_of)(model, xs, ys))
 
 
 def test_without_any_pass(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +181,58 @@ def test_a_naive_cell_of_the_users_becomes_the_same_program() -> None:
         "loop forwards over T timesteps: dot, add, tanh",
         "loop backwards over T timesteps: add, multiply, dot",
     ]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0), (1, 2, 0)])
+def test_terms_are_grouped_by_the_state_in_any_order(order: tuple[int, ...]) -> None:
+    def loss(p: Any, xs: Any) -> Any:
+        def cell(x: Any, h: Any) -> Any:
+            terms = [x @ p["W"], h @ p["U"], p["b"]]
+            h = tg.tanh(terms[order[0]] + terms[order[1]] + terms[order[2]])
+            return h, h
+
+        return (tg.nn.unroll(cell, xs, np.zeros((xs.shape[1], 4))).outputs ** 2).sum()
+
+    step = check(
+        tg.value_and_grad(loss), {"W": np.ones((3, 4)), "U": np.eye(4), "b": np.ones(4)}, batch(5, 2)[0]
+    )
+    assert "loop forwards over T timesteps: dot, add, tanh" in step.explain()
+
+
+def test_layer_norms_are_not_computed_twice() -> None:
+    """The backward reads the deviations that the forward kept; sums in the loops are products with ones."""
+    forward, backward = loop_ops("lnlstm")
+    assert forward.count("sqrt") == 2
+    assert "sum" not in {*forward, *backward}
+    program = compiled_program("lnlstm")
+    roots = [e for e in walk(program.eqns) if e.op == "sqrt"]
+    # Two in the loop, and one for the share of the inputs, which has no part in it.
+    assert len(roots) == 3
+    assert not any(e.section == "backward" for e in roots)
+
+
+def test_the_gradients_of_gates_are_joined_once() -> None:
+    """What the GRU's weights for x and for h need differs in the candidate alone: no second stack is made."""
+    program = compiled_program("gru")
+    assert [e.op for e in first_loop(program).body].count("concatenate") == 0
+    joined = [e for e in program.eqns if e.op == "concatenate"]
+    assert [e.out.ndim for e in joined] == [2, 1]
+    assert loop_ops("gru")[1].count("concatenate") == 1
+
+
+def test_a_part_is_kept_without_the_whole() -> None:
+    """Of h @ W + b the GRU's backward needs a third."""
+    outs = {o.outer.shape[-1] for o in first_loop(compiled_program("gru")).outs}
+    assert 12 not in outs
+
+
+def test_explain_tells_what_left_the_loops() -> None:
+    step = tg.compile(tg.value_and_grad(loss_of))
+    step(tagger("lstm"), *batch(5, 2)[:2])
+    told = step.explain()
+    assert "before the loop forwards, for all timesteps at once: add (bias_sum)" in told
+    assert "before the loop backwards, for all timesteps at once: 10 multiply, 5 subtract" in told
+    assert "after the loop backwards" in told
 
 
 # --- sizes -------------------------------------------------------------------------------------------------

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import tensorgrad as tg
 from tensorgrad import functional as F
-from tensorgrad import nn
+from tensorgrad import nn, tree
 
 from .common import assert_same
 
@@ -41,6 +43,9 @@ STEPS: list[Callable[[Any, Any], Any]] = [
     lambda x, y: tg.index_add(x, (slice(None), [1, 1]), y[:, :2]),
     lambda x, y: x @ (y.T @ x) * 0.1,
     lambda x, y: tg.einsum("bi,bj->bij", x, y).sum(2) * 0.2,
+    lambda x, y: x * tg.linalg.norm(y) * 0.1,
+    lambda x, y: x / (tg.std(y, 1, keepdims=True) + 1),
+    lambda x, y: x * tg.prod(tg.sigmoid(y), 0) + tg.mean(y),
 ]
 
 
@@ -95,3 +100,97 @@ def test_a_random_program(seed: int) -> None:
         xs, lengths = rng.standard_normal((T_, B_, D)), rng.integers(1, T_ + 1, size=B_)
         h0 = [rng.standard_normal((B_, H)) for _ in range(states)]
         assert_same(compiled(params, h0, xs, lengths), fn(params, h0, xs, lengths))
+
+
+# --- cells as hypothesis draws them ------------------------------------------------------------------------
+# What a gate, a candidate and a new state can be made of, each of values (B, H).
+SQUASH = [tg.tanh, tg.sigmoid, tg.relu, tg.sin, tg.softplus, F.gelu, lambda a: tg.clip(a, -0.5, 0.5)]
+NORM = [
+    lambda a: a,
+    F.layer_norm,
+    F.softmax,
+    lambda a: a / (tg.linalg.norm(a, axis=-1, keepdims=True) + 1),
+    lambda a: a - tg.logsumexp(a, -1, keepdims=True),
+    lambda a: a / (tg.std(a) + 1),
+]
+MIX: list[Callable[[Any, Any, Any], Any]] = [
+    lambda gate, old, new: gate * old + (1 - gate) * new,
+    lambda gate, old, new: old + gate * new * 0.5,
+    lambda gate, old, new: tg.where(gate > 0.5, new, old),
+    lambda gate, old, new: tg.maximum(gate * new, old * 0.3),
+    lambda gate, old, new: new * tg.sum(gate * old, -1, keepdims=True) * 0.3,
+    lambda gate, old, new: tg.einsum("bi,bj,bj->bi", gate, old, new) * 0.2,
+    lambda gate, old, new: tg.index_update(new, (slice(None), 0), old[:, -1]),
+]
+
+
+@st.composite
+def cells(draw: Any) -> dict[str, Any]:
+    """How a small cell is built: gates side by side or one by one, and what becomes of every state."""
+    return {
+        "fused": draw(st.booleans()),
+        "states": draw(st.integers(1, 3)),
+        "squash": draw(st.lists(st.sampled_from(SQUASH), min_size=6, max_size=6)),
+        "norm": draw(st.lists(st.sampled_from(NORM), min_size=6, max_size=6)),
+        "mix": draw(st.lists(st.sampled_from(MIX), min_size=3, max_size=3)),
+        "reset": draw(st.booleans()),
+        "output": draw(st.sampled_from(["state", "product", "constant", "dict"])),
+    }
+
+
+def stepped(made: dict[str, Any], p: Any, x: Any, state: Any) -> Any:
+    """One step of a drawn cell: a gate and a candidate for every state."""
+    H, count = state[0].shape[-1], 2 * made["states"]
+    h = state[0] * tg.sigmoid(state[-1]) if made["reset"] else state[0]
+    if made["fused"]:
+        a = F.linear(x, p["W"], p["b"]) + F.linear(h, p["U"])
+        parts = tg.split(a, count, -1)
+    else:
+        rows = [slice(k * H, (k + 1) * H) for k in range(count)]
+        parts = [x @ p["W"][r].T + h @ p["U"][r].T + p["b"][r] for r in rows]
+    parts = [squash(norm(a)) for a, norm, squash in zip(parts, made["norm"], made["squash"], strict=False)]
+    after = tuple(
+        mix(tg.sigmoid(parts[2 * k]), old, parts[2 * k + 1])
+        for k, (mix, old) in enumerate(zip(made["mix"], state, strict=False))
+    )
+    outputs = {
+        "state": after[0],
+        "product": after[0] * parts[0],
+        "constant": tg.broadcast_to(p["b"][:H], after[0].shape),
+    }
+    if made["output"] == "dict":
+        return {"h": after[-1], "a": (parts[0], x)}, after
+    return outputs[made["output"]], after
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    made=cells(),
+    sizes=st.tuples(*(st.integers(1, 5),) * 4),
+    reverse=st.booleans(),
+    masked=st.booleans(),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    seed=st.integers(0, 10_000),
+)
+def test_a_drawn_cell(made: Any, sizes: Any, reverse: bool, masked: bool, dtype: Any, seed: int) -> None:
+    (T, B, D, H), rng = sizes, np.random.default_rng(seed)
+    rows = 2 * made["states"] * H
+
+    def draw(*shape: int) -> np.ndarray:
+        return (rng.standard_normal(shape) * 0.7).astype(dtype)
+
+    def loss(given: Any, xs: Any, lengths: Any) -> Any:
+        def cell(x: Any, state: Any) -> Any:
+            return stepped(made, given["p"], x, state)
+
+        roll = nn.unroll(cell, xs, given["h0"], lengths=lengths if masked else None, reverse=reverse)
+        total = sum((part * part).mean() for part in tree.leaves((roll.outputs, roll.state)))
+        return total, roll.state
+
+    step = tg.value_and_grad(loss, has_aux=True)
+    compiled = tg.compile(step)
+    p = {"W": draw(rows, D), "U": draw(rows, H), "b": draw(rows)}
+    for T_, B_ in ((T, B), (T, B), (T + 1, B + 2)):
+        given = {"p": p, "h0": tuple(draw(B_, H) for _ in range(made["states"]))}
+        args = given, draw(T_, B_, D), rng.integers(1, T_ + 1, size=B_)
+        assert_same(compiled(*args), step(*args))

@@ -28,16 +28,35 @@ TEXT = "".join(f"{n} times {n + 1} is {n * (n + 1)}, " for n in range(20))
 SMALL = Settings(batch=4, window=8)
 
 
-def make(settings: Settings = SMALL, cell: str = "rnn", dtype: Any = "float32", text: str = TEXT) -> Trainer:
-    return Trainer(CharLM(Vocabulary(text), cell, 12, seed=0, dtype=dtype), text, settings)
+def make(
+    settings: Settings = SMALL,
+    cell: str = "rnn",
+    dtype: Any = "float32",
+    text: str = TEXT,
+    compiled: bool = True,
+    **options: Any,
+) -> Trainer:
+    model = CharLM(Vocabulary(text), cell, 12, seed=0, dtype=dtype, **options)
+    return Trainer(model, text, settings, compiled=compiled)
 
 
 def weights(trainer: Trainer) -> dict[str, bytes]:
     return {name: value.tobytes() for name, value in trainer.model.state_dict().items()}
 
 
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_compiled_and_eager_training_agree(cell: str) -> None:
+    compiled, eager = (
+        make(cell=cell, dtype="float64", compiled=how, layers=2, dropout=0.3) for how in (True, False)
+    )
+    for mine, theirs in zip(compiled.run(), eager.run(), strict=True):
+        assert mine.loss == pytest.approx(theirs.loss, rel=1e-9)
+        assert mine.grad_norm == pytest.approx(theirs.grad_norm, rel=1e-6)
+        assert (mine.validation or 0.0) == pytest.approx(theirs.validation or 0.0, rel=1e-9)
+
+
 def test_it_does_what_a_plain_loop_does() -> None:
-    trainer = make(dtype="float64")
+    trainer = make(dtype="float64", compiled=False)
     steps = [trainer.step() for _ in range(2 * trainer.steps_per_epoch + 1)]
 
     model = CharLM(Vocabulary(TEXT), "rnn", 12, seed=0, dtype="float64")
@@ -218,7 +237,7 @@ def test_training_that_does_not_fit_is_refused(change: str, tmp_path: Path) -> N
 def test_a_step_that_diverges_changes_nothing(
     poisoned: str, value: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    trainer = make()
+    trainer = make(compiled=False)
     for _ in range(3):
         trainer.step()
     trainer.save(tmp_path / "before.safetensors")
@@ -241,9 +260,24 @@ def test_a_step_that_diverges_changes_nothing(
     trainer.save(tmp_path / "after.safetensors")
     assert (tmp_path / "after.safetensors").read_bytes() == (tmp_path / "before.safetensors").read_bytes()
     # The window that diverged is the next one again.
-    straight = make()
+    straight = make(compiled=False)
     expected = [straight.step() for _ in range(4)][-1]
     assert trainer.step()[:6] == expected[:6]
+
+
+def test_a_compiled_step_that_diverges_changes_nothing() -> None:
+    trainer, straight = make(), make()
+    for each in (trainer, straight):
+        each.step()
+    bias = trainer.model.output.bias
+    good = bias.numpy()
+    bias.data = np.full_like(good, np.nan)
+    poisoned = weights(trainer)
+    with pytest.raises(DivergedError, match="^the loss is nan at step 2"):
+        trainer.step()
+    assert weights(trainer) == poisoned
+    bias.data = good
+    assert trainer.step()[:6] == straight.step()[:6]
 
 
 def test_a_learning_rate_that_explodes_is_reported_and_warns_of_nothing() -> None:
@@ -289,7 +323,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_step_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = make()
+    trainer = make(compiled=False)
     trainer.step()
 
     def interrupted(self: CharLM, *args: Any) -> Any:
@@ -299,7 +333,7 @@ def test_an_interrupted_step_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> 
         patch.setattr(CharLM, "loss", interrupted)
         with pytest.raises(KeyboardInterrupt):
             trainer.step()
-    straight = make()
+    straight = make(compiled=False)
     straight.step()
     assert trainer.steps == 1
     assert trainer.step()[:6] == straight.step()[:6]

@@ -12,7 +12,10 @@ from tensorgrad.compile.passes.arrange import (
     views_outside,
 )
 from tensorgrad.compile.passes.clean import common_subexpressions, dead_code
-from tensorgrad.compile.passes.regroup import regroup_factors
+from tensorgrad.compile.passes.kept import small_results_kept
+from tensorgrad.compile.passes.lookups import lookups
+from tensorgrad.compile.passes.parts import products_of_parts, stacks_of_parts
+from tensorgrad.compile.passes.regroup import regroup
 from tensorgrad.compile.passes.simplify import simplify
 from tensorgrad.compile.passes.split import split_loops
 
@@ -23,17 +26,24 @@ PASSES: list[tuple[str, Callable[[Program], None]]] = [
     ("simplify", simplify),
     ("common subexpressions", common_subexpressions),
     ("dead code", dead_code),
+    ("lookups", lookups),
+    ("small results kept", small_results_kept),
+    ("dead code", dead_code),
     ("neighbouring gates", neighbouring_gates),
-    ("factors regrouped", regroup_factors),
+    ("factors and terms regrouped", regroup),
     ("dead code", dead_code),
     ("out of the loop", split_loops),
     ("simplify", simplify),
     ("common subexpressions", common_subexpressions),
     ("simplify", simplify),
+    ("lookups", lookups),
+    ("simplify", simplify),
     ("dead code", dead_code),
     ("views outside", views_outside),
+    ("stacks of parts", stacks_of_parts),
     ("transposes once", transposes_once),
     ("sums as products", sums_as_products),
+    ("products of parts", products_of_parts),
     ("common subexpressions", common_subexpressions),
     ("dead code", dead_code),
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tensorgrad.compile.builder import Builder
 from tensorgrad.compile.ir import Eqn, Loop, Out, Program, Var
 from tensorgrad.compile.sizes import Size
@@ -42,31 +44,46 @@ def transposes_once(program: Program) -> None:
 def sums_as_products(program: Program) -> None:
     """A sum down or along the rows of a matrix is a product with ones: several times faster than a sum."""
     eqns: list[Any] = []
-    builder = Builder(eqns)
+    outside = Builder(eqns)
     for eqn in program.eqns:
-        builder.section = eqn.section
-        x = eqn.args[0] if eqn.op == "sum" else None
-        if x is None or x.ndim < 2 or x.dtype.kind != "f" or not eqn.out.ndim:
+        outside.section = eqn.section
+        if isinstance(eqn, Loop):
+            body: list[Any] = []
+            for inner in eqn.body:
+                _product_for(inner, Builder(body), outside)
+            eqn.body = body
             eqns.append(eqn)
-            continue
-        rows: Any = 1
-        for n in x.shape[:-1]:
-            rows = rows * n
-        matrix, axes = (rows, x.shape[-1]), eqn.params["axes"]
-        if axes == tuple(range(x.ndim - 1)) and not eqn.params["keepdims"]:
-            product = builder.dot(_ones(builder, (rows,), x.dtype), builder.reshape(x, matrix))
-        elif axes == (x.ndim - 1,):
-            ones = _ones(builder, (x.shape[-1],), x.dtype)
-            product = builder.dot(builder.reshape(x, matrix), ones)
         else:
-            eqns.append(eqn)
-            continue
-        if product.shape == eqn.out.shape:
-            eqns[-1].out = eqn.out
-        else:
-            product.name = eqn.out.name
-            eqns.append(Eqn("reshape", [product], {"shape": eqn.out.shape}, eqn.out, eqn.section))
+            _product_for(eqn, outside, outside)
     program.eqns = eqns
+
+
+def _product_for(eqn: Any, b: Builder, outside: Builder) -> None:
+    """Add an equation, or the product in its place. outside: where the ones are made, before a loop."""
+    x = eqn.args[0] if eqn.op == "sum" else None
+    b.section = eqn.section
+    product = None
+    if x is not None and x.ndim >= 2 and x.dtype.kind == "f" and eqn.out.ndim:
+        product = _product(x, eqn.params, b, outside)
+    if product is None:
+        b.eqns.append(eqn)
+    elif product.shape == eqn.out.shape:
+        b.eqns[-1].out = eqn.out
+    else:
+        product.name = eqn.out.name
+        b.eqns.append(Eqn("reshape", [product], {"shape": eqn.out.shape}, eqn.out, eqn.section))
+
+
+def _product(x: Any, params: dict[str, Any], b: Builder, outside: Builder) -> Var | None:
+    """The sum as a product; None if it is along other axes."""
+    rows: Any = 1
+    for n in x.shape[:-1]:
+        rows = rows * n
+    if params["axes"] == tuple(range(x.ndim - 1)) and not params["keepdims"]:
+        return b.dot(_ones(outside, (rows,), x.dtype), b.reshape(x, (rows, x.shape[-1])))
+    if params["axes"] == (x.ndim - 1,):
+        return b.dot(b.reshape(x, (rows, x.shape[-1])), _ones(outside, (x.shape[-1],), x.dtype))
+    return None
 
 
 def _ones(b: Builder, shape: tuple[Any, ...], dtype: Any) -> Var:
@@ -162,7 +179,7 @@ def _one(body: list[Any], run: list[_Gate]) -> list[Any]:
 
 # --- views -------------------------------------------------------------------------------------------------
 def views_outside(program: Program) -> None:
-    """Where a loop would keep a slice of what it computes it keeps the whole; slices are taken outside."""
+    """Where a loop would keep all slices of what it computes it keeps that; slices are taken outside."""
     eqns: list[Any] = []
     for eqn in program.eqns:
         eqns.append(eqn)
@@ -176,6 +193,12 @@ def _taken_outside(loop: Loop) -> list[Eqn]:
     stacks = {id(o.inner): o.outer for o in loop.outs if o.kind == "stack"}
     after: list[Eqn] = []
     outs: list[Out] = []
+    kept: dict[int, int] = {}
+    for o in loop.outs:
+        view = made.get(id(o.inner))
+        if o.kind == "stack" and view is not None and view.op == "index":
+            base = id(view.args[0])
+            kept[base] = kept.get(base, 0) + int(np.prod(o.inner.shape))
     for o in loop.outs:
         view = made.get(id(o.inner))
         source = made.get(id(view.args[0])) if view is not None and view.op == "index" else None
@@ -183,6 +206,10 @@ def _taken_outside(loop: Loop) -> list[Eqn]:
             outs.append(o)
             continue
         x = view.args[0]
+        if id(x) not in stacks and kept[id(x)] < int(np.prod(x.shape)):
+            # To copy a part is better than to keep what nobody needs.
+            outs.append(o)
+            continue
         if id(x) not in stacks:
             stacks[id(x)] = Var((loop.length, *x.shape), x.dtype, x.name)
             outs.append(Out("stack", x, stacks[id(x)]))

@@ -1,21 +1,23 @@
-"""Factors regrouped: what the state has no part in is multiplied together, so that it can leave the loop.
+"""Factors and terms regrouped: what the state has no part in comes together, so that it can leave the loop.
 
     (dc * i) * (1 - g * g)   becomes   dc * (i * (1 - g * g))
+    (h @ U + x @ W) + b      becomes   h @ U + (x @ W + b)
 
-whose right factor is known for all timesteps before the loop begins.
+whose right part is known for all timesteps before the loop begins.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from tensorgrad.compile.builder import broadcast_shape
 from tensorgrad.compile.ir import Const, Eqn, Loop, Program, Var, results
 
-__all__ = ["regroup_factors"]
+__all__ = ["regroup"]
 
 
-def regroup_factors(program: Program) -> None:
-    """In every loop, group the factors of products by whether they depend on the state."""
+def regroup(program: Program) -> None:
+    """In every loop, group the factors of products, and the terms of sums, by whether they need the state."""
     for eqn in program.eqns:
         if isinstance(eqn, Loop):
             _regroup(eqn)
@@ -23,6 +25,9 @@ def regroup_factors(program: Program) -> None:
 
 def _regroup(loop: Loop) -> None:
     state = {id(c.before) for c in loop.carries}
+    uses: dict[int, int] = {}
+    for x in [a for e in loop.body for a in e.args] + [o.inner for o in loop.outs]:
+        uses[id(x)] = uses.get(id(x), 0) + 1
     made: dict[int, Eqn] = {}
     body: list[Any] = []
     for eqn in loop.body:
@@ -30,7 +35,7 @@ def _regroup(loop: Loop) -> None:
             state |= {id(v) for v in results(eqn)}
         if isinstance(eqn, Eqn):
             made[id(eqn.out)] = eqn
-            grouped = _grouped(eqn, state, made)
+            grouped = _grouped(eqn, state, made, uses)
             if grouped is not None:
                 body.append(grouped)
                 made[id(grouped.out)] = grouped
@@ -38,19 +43,29 @@ def _regroup(loop: Loop) -> None:
     loop.body = body
 
 
-def _grouped(eqn: Eqn, state: set[int], made: dict[int, Eqn]) -> Eqn | None:
-    """For (x * p) * w the new p * w, after which `eqn` is x * (p * w); None for anything else."""
-    if eqn.op != "multiply":
+def _grouped(eqn: Eqn, state: set[int], made: dict[int, Eqn], uses: dict[int, int]) -> Eqn | None:
+    """For (x * p) * w the new p * w, after which `eqn` is x * (p * w); None for anything else. Sums alike.
+
+    Where x * p is needed itself, nothing would be gained.
+    """
+    if eqn.op not in ("multiply", "add"):
         return None
     for k in (0, 1):
         inner, w = made.get(id(eqn.args[k])), eqn.args[1 - k]
-        if inner is None or inner.op != "multiply" or id(eqn.args[k]) not in state or id(w) in state:
+        if inner is None or inner.op != eqn.op or id(eqn.args[k]) not in state or id(w) in state:
+            continue
+        if uses[id(inner.out)] > 1:
             continue
         for j in (0, 1):
             x, p = inner.args[j], inner.args[1 - j]
-            fits = all(a.shape == eqn.out.shape and a.dtype == eqn.out.dtype for a in (x, p, w))
+            shape = broadcast_shape([p.shape, w.shape])
+            fits = x.shape == eqn.out.shape and shape in (p.shape, w.shape)
+            fits = fits and all(a.dtype == eqn.out.dtype for a in (x, p, w))
+            if eqn.op == "multiply":
+                # A factor of the shape of the whole is made once; one that is smaller costs less as it is.
+                fits = fits and p.shape == w.shape == eqn.out.shape
             if id(x) in state and id(p) not in state and fits and not isinstance(p, Const):
-                product = Eqn("multiply", [p, w], {}, Var(eqn.out.shape, eqn.out.dtype))
-                eqn.args = [x, product.out]
-                return product
+                together = Eqn(eqn.op, [p, w], {}, Var(shape, eqn.out.dtype), eqn.section)
+                eqn.args = [x, together.out]
+                return together
     return None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tensorgrad.compile.builder import Builder, broadcast_shape, reduced
+from tensorgrad.compile.expressions import number_text
 from tensorgrad.compile.ir import Const, Eqn, Program
 from tensorgrad.compile.passes.rewrite import Rewriter
 from tensorgrad.compile.rules import ELEMENTWISE
@@ -87,7 +88,7 @@ class _Simplify(Rewriter):
             return Const(value)
         if eqn.op not in _TEXT:
             return None
-        left, right = (v.text or repr(v.value.item()) for v in values)
+        left, right = (v.text or number_text(v.value.item()) for v in values)
         left, right = (f"({s})" if " " in s else s for s in (left, right))
         return Const(value, f"{left} {_TEXT[eqn.op]} {right}")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tensorgrad.compile.builder import Builder
-from tensorgrad.compile.ir import Const, Eqn, Loop, Out, Program, Var
+from tensorgrad.compile.ir import Const, Eqn, Loop, Out, Program, Var, results
 from tensorgrad.compile.rules import ELEMENTWISE
 
 __all__ = ["split_loops"]
@@ -22,7 +22,9 @@ def split_loops(program: Program) -> None:
     eqns: list[Any] = []
     for eqn in program.eqns:
         if isinstance(eqn, Loop):
-            _Split(eqn).run(eqns)
+            split = _Split(eqn)
+            split.run(eqns)
+            program.moved += [(eqn.reverse, place, told) for place, told in split.moved.items() if told]
         else:
             eqns.append(eqn)
     program.eqns = eqns
@@ -35,7 +37,8 @@ class _Split:
         self.stacks: dict[int, Any] = {id(inner): x for x, inner in loop.xs}
         self.wanted = {id(o.inner): o.outer for o in loop.outs if o.kind == "stack"}
         self.inner = {id(inner) for _, inner in loop.xs} | {id(c.before) for c in loop.carries}
-        self.kept: list[Any] = []
+        # What left the loop: operations and the names of their results.
+        self.moved: dict[str, list[str]] = {"before": [], "after": []}
 
     def run(self, eqns: list[Any]) -> None:
         loop = self.loop
@@ -45,6 +48,9 @@ class _Split:
         core = self.core(rest)
         self.inner |= {id(v) for e in rest for v in ([e.out] if isinstance(e, Eqn) else e.args)}
         late = [e for e in rest if id(e) not in core]
+        stayed = {id(e) for e in rest}
+        self.moved["before"] = [_told(e) for e in loop.body if id(e) not in stayed]
+        self.moved["after"] = [_told(e) for e in late]
         loop.body = [e for e in rest if id(e) in core]
         after: list[Any] = []
         later = Builder(after)
@@ -60,7 +66,7 @@ class _Split:
     def moves_before(self, b: Builder, eqn: Any) -> bool:
         """Whether an equation can be done for all timesteps beforehand; then it is."""
         if isinstance(eqn, Loop) or any(self.is_inner(a) and id(a) not in self.stacks for a in eqn.args):
-            self.inner |= {id(v) for v in _results(eqn)}
+            self.inner |= {id(v) for v in results(eqn)}
             return False
         if not any(id(a) in self.stacks for a in eqn.args):
             # The same at every step.
@@ -79,7 +85,7 @@ class _Split:
         needed = {id(c.after) for c in self.loop.carries}
         core: set[int] = set()
         for eqn in reversed(rest):
-            stays = any(id(v) in needed for v in _results(eqn)) or isinstance(eqn, Loop)
+            stays = any(id(v) in needed for v in results(eqn)) or isinstance(eqn, Loop)
             if stays or eqn.op not in BATCHED or not self.could_batch(eqn):
                 core.add(id(eqn))
                 needed |= {id(a) for a in eqn.args}
@@ -126,7 +132,7 @@ class _Split:
     def results(self, b: Builder) -> None:
         """Results of the loop that are now computed outside of it."""
         in_loop = {id(e.out) for e in self.loop.body if isinstance(e, Eqn)}
-        in_loop |= {id(v) for e in self.loop.body if isinstance(e, Loop) for v in _results(e)}
+        in_loop |= {id(v) for e in self.loop.body if isinstance(e, Loop) for v in results(e)}
         in_loop |= {id(c.before) for c in self.loop.carries}
         outs = []
         for o in self.loop.outs:
@@ -172,10 +178,8 @@ class _Split:
         self.loop.xs = list(seen.values())
 
 
-def _results(eqn: Any) -> list[Any]:
-    from tensorgrad.compile.ir import results
-
-    return results(eqn)
+def _told(eqn: Eqn) -> str:
+    return f"{eqn.op} ({eqn.out.name})" if eqn.out.name else eqn.op
 
 
 # --- how equations are done for all timesteps at once -------------------------------------------------------

@@ -1,0 +1,186 @@
+"""Kernels made into machine code, and kept on disk: a second process loads them instead of compiling.
+
+The text of a kernel is the key: each lies in a module of its own, named after a hash of everything that its
+machine code depends on, and numba keeps its code beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from numba import njit, types
+from numba.core.compiler import Compiler
+
+from tensorgrad.compile.kernels import blas, functions
+from tensorgrad.compile.kernels.checked import checked
+from tensorgrad.compile.kernels.kernel import Kernel, Parameter
+
+__all__ = ["CHECKED", "COMPILED", "FOLDER", "build", "cache_folder"]
+
+FOLDER = "TENSORGRAD_CACHE"
+"""The environment variable that says where kernels are kept; empty: nowhere."""
+
+CHECKED = False
+"""Whether kernels made from here on check every index, and that they write over nothing that they read."""
+
+COMPILED: list[str] = []
+"""The names of the kernels that this process compiled, as opposed to loaded."""
+
+HEAD = """import numpy as np
+
+from tensorgrad.compile.kernels.blas import product
+from tensorgrad.compile.kernels.functions import exp, log, maximum, minimum, plus, sigmoid, tanh
+
+
+"""
+
+
+class _ArraysApart(Compiler):
+    """numba's compiler, told that the arrays a kernel is given do not overlap where it writes."""
+
+    def define_pipelines(self) -> Any:
+        self.state.flags.noalias = True
+        return super().define_pipelines()  # type: ignore[no-untyped-call]
+
+
+def cache_folder() -> Path | None:
+    """Where kernels are kept: $TENSORGRAD_CACHE, or the platform's place for what programs keep."""
+    chosen = os.environ.get(FOLDER)
+    if chosen is not None:
+        return Path(chosen).expanduser() if chosen else None
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = home / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return base / "tensorgrad"
+
+
+@cache
+def _surroundings() -> str:
+    """Everything but the text that a kernel's machine code depends on."""
+    import llvmlite.binding as llvm
+
+    found = blas.blas()
+    files = [__file__, str(blas.__file__), str(functions.__file__)]
+    here = [Path(file).read_text(encoding="utf-8") for file in files]
+    versions = [sys.version, numba.__version__, llvmlite.__version__, np.__version__]
+    cpu = [llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
+    return "\n".join([*versions, *cpu, str(found and found.bits), *here])
+
+
+def _kind(p: Parameter) -> Any:
+    scalar = numba.from_dtype(np.dtype(p.dtype))
+    return scalar if p.shape is None else types.Array(scalar, len(p.shape), "C")
+
+
+def build(kernel: Kernel) -> Callable[..., Any]:
+    """The kernel as a function of its sizes and arrays."""
+    blas.blas()
+    signature = types.void(*[types.int64] * len(kernel.sizes), *map(_kind, kernel.parameters))
+    text = HEAD + kernel.source()
+    if CHECKED:
+        text = text.replace("import product", "import checked_product as product")
+        return checked(kernel, _built(kernel.name, text, signature))
+    return _built(kernel.name, text, signature)
+
+
+def _built(name: str, text: str, signature: Any) -> Callable[..., Any]:
+    """Loaded if it was kept, and compiled otherwise."""
+    key = hashlib.sha256("\n".join([text, str(signature), _surroundings()]).encode()).hexdigest()[:24]
+    path = _written(key, text)
+    if path is not None:
+        try:
+            return _compiled(name, text, signature, path)
+        except Exception as damage:
+            _forget(path)
+            _say_once(f"a kept kernel was damaged and is made anew ({type(damage).__name__}: {damage})")
+            with contextlib.suppress(OSError):
+                return _compiled(name, text, signature, path)
+    return _compiled(name, text, signature, None)
+
+
+def _compiled(name: str, text: str, signature: Any, path: Path | None) -> Callable[..., Any]:
+    module = ModuleType(f"tensorgrad_kernel_{path.stem if path else name}")
+    # Where numba looks for the names that a kept kernel refers to.
+    sys.modules[module.__name__] = module
+    exec(compile(text, str(path or f"<{name}>"), "exec"), module.__dict__)
+    decorate = njit(
+        cache=path is not None,
+        boundscheck=CHECKED,
+        nogil=True,
+        fastmath={"contract"},
+        error_model="numpy",
+        pipeline_class=_ArraysApart,
+    )
+    dispatcher = decorate(getattr(module, name))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dispatcher.compile(signature.args)
+    if not (path is not None and dispatcher.stats.cache_hits):
+        COMPILED.append(name)
+    dispatcher.disable_compile()
+    found: Callable[..., Any] = dispatcher
+    return found
+
+
+def _written(key: str, text: str) -> Path | None:
+    """The module with this text, in the folder of kept kernels; None where none can be kept."""
+    folder = cache_folder()
+    if folder is None:
+        return None
+    path = folder / f"k{key}.py"
+    try:
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            (folder / "__pycache__").mkdir(exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder / "__pycache__"):
+                return path
+        (folder / "__pycache__").mkdir(parents=True, exist_ok=True)
+        number, name = tempfile.mkstemp(dir=folder, suffix=".new")
+        with os.fdopen(number, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(name, path)
+    except OSError as reason:
+        _say_once(f"compiled kernels cannot be kept in {folder} ({reason.strerror or reason})")
+        return None
+    return path
+
+
+def _forget(path: Path) -> None:
+    """Delete what was kept of a kernel."""
+    for kept in (path.parent / "__pycache__").glob(f"{path.stem}.*.nb?"):
+        with contextlib.suppress(OSError):
+            kept.unlink()
+
+
+_SAID: set[str] = set()
+
+
+def _say_once(text: str) -> None:
+    if text not in _SAID:
+        _SAID.add(text)
+        warnings.warn(f"tensorgrad.compile: {text}", RuntimeWarning, stacklevel=2)
+
+
+def installed() -> bool:
+    """Whether numba is there."""
+    return importlib.util.find_spec("numba") is not None

@@ -1,0 +1,128 @@
+"""A kernel that is being written: its parameters, its names and its lines."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from keyword import iskeyword
+from typing import Any, NamedTuple
+
+from tensorgrad.compile.ir import Const
+from tensorgrad.compile.kernels.rows import kind_of
+
+__all__ = ["Kernel", "Parameter"]
+
+_TAKEN = {"np", "exp", "log", "maximum", "minimum", "plus", "sigmoid", "tanh", "product", "j", "abs", "range"}
+
+MISFIT = "an array does not have the shape that this kernel was made for"
+
+
+class Parameter(NamedTuple):
+    """What a kernel is given.
+
+    value: what the array holds: a variable, a constant, a loop's state; nothing for room of the kernel's own.
+    shape: None for a number.
+    """
+
+    name: str
+    value: Any
+    dtype: Any
+    shape: tuple[Any, ...] | None
+    room: bool = False
+
+
+class Kernel:
+    """name: the function's. sizes: the symbols of free lengths, as parameters. about: what it does.
+
+    written: the names of the arrays that it writes to.
+    """
+
+    def __init__(self, name: str, sizes: list[str], about: str) -> None:
+        self.name = name
+        self.sizes = sizes
+        self.about = about
+        self.taken = {*_TAKEN, *sizes}
+        self.parameters: list[Parameter] = []
+        self.written: set[str] = set()
+        self.places: dict[Any, Any] = {}
+        self.lead: tuple[Any, ...] = ()
+        self.lines: list[str] = []
+        self.indent = 1
+        self.index_names: dict[str, list[str]] = {}
+
+    def fresh(self, wish: str | None) -> str:
+        """A name that is not taken."""
+        base = re.sub(r"\W", "_", wish or "v")
+        base = f"_{base}" if base[0].isdigit() else base
+        name, k = base, 1
+        while name in self.taken or iskeyword(name):
+            k += 1
+            name = f"{base}{k}" if not base[-1].isdigit() else f"{base}_{k}"
+        self.taken.add(name)
+        return name
+
+    def line(self, text: str) -> None:
+        """Add a line."""
+        self.lines.append("    " * self.indent + text)
+
+    def indices(self, lead: tuple[Any, ...]) -> list[str]:
+        """A name for the index along each leading axis: t for T, b for B."""
+        spare = iter(["i", "k", "m", "n", "p", "q"])
+        if str(lead) not in self.index_names:
+            names = self.index_names[str(lead)] = []
+            for n in lead:
+                name = str(n).lower() if re.fullmatch("[A-IK-Z]", str(n)) else next(spare)
+                while name in self.taken:
+                    name = next(spare)
+                self.taken.add(name)
+                names.append(name)
+        return self.index_names[str(lead)]
+
+    def parameter(self, wish: str | None, value: Any, dtype: Any, shape: Any, room: bool = False) -> str:
+        """A new parameter's name."""
+        name = self.fresh(wish)
+        self.parameters.append(Parameter(name, value, dtype, shape, room))
+        return name
+
+    def place(self, x: Any) -> Any:
+        """Where an input stands, which becomes a parameter when it is first asked for."""
+        key = repr(x.key()) if isinstance(x, Const) else id(x)
+        if key not in self.places:
+            number = kind_of(x.shape, self.lead) == "number"
+            name = self.parameter(getattr(x, "name", None), x, x.dtype, None if number else x.shape)
+            self.places[key] = (name, [], True)
+        return self.places[key]
+
+    def array(self, x: Any) -> str:
+        """The parameter that holds a whole input, whatever its shape."""
+        key = "array", repr(x.key()) if isinstance(x, Const) else id(x)
+        if key not in self.places:
+            self.places[key] = self.parameter(getattr(x, "name", None), x, x.dtype, x.shape)
+        name: str = self.places[key]
+        return name
+
+    def scratch(self, x: Any) -> Any:
+        """Room for one row of a value."""
+        name = self.parameter(f"{x.name or 'v'}_row", None, x.dtype, (x.shape[-1],), room=True)
+        return name, [], False
+
+    def source(self) -> str:
+        """The function's text."""
+        names = ", ".join([*self.sizes, *(p.name for p in self.parameters)])
+        head = f"def {self.name}({names}):"
+        if len(head) > 110:
+            wrapped = textwrap.wrap(names, 100)
+            head = "\n".join([f"def {self.name}(", *(f"    {w}" for w in wrapped), "):"])
+        return "\n".join([head, f'    """{self.about}"""', *self._guard(), *self.lines]) + "\n"
+
+    def _guard(self) -> list[str]:
+        """Lines that refuse arrays of any shape but that which the indices below are made for."""
+        wrong = [
+            f"({p.name}.shape[{axis}] != {n})"
+            for p in self.parameters
+            for axis, n in enumerate(p.shape or ())
+        ]
+        if not wrong:
+            return []
+        lines = textwrap.wrap(" | ".join(wrong), 100, break_long_words=False)
+        return ["    if (", *(f"        {line}" for line in lines), "    ):", f"        raise ValueError({MISFIT!r})"]

@@ -1,0 +1,221 @@
+"""A loop over time as one kernel: products by the BLAS, and all else of a timestep row by row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensorgrad.compile.ir import Carry, Const, Eqn, Loop
+from tensorgrad.compile.kernels.kernel import Kernel
+from tensorgrad.compile.kernels.nest import Nest
+from tensorgrad.compile.kernels.rows import ALIASES, definitions, kind_of, same, supported
+
+__all__ = ["LoopKernel", "obstacle", "rows_of"]
+
+
+def rows_of(loop: Loop) -> tuple[Any, ...]:
+    """The leading axes of what goes through a loop."""
+    shapes = [c.before.shape for c in loop.carries] or [e.out.shape for e in loop.body]
+    widest: tuple[Any, ...] = max(shapes, key=len, default=())
+    return widest[:-1]
+
+
+def _is_product(eqn: Any, lead: tuple[Any, ...], inside: set[int]) -> bool:
+    if eqn.op != "dot" or len(lead) > 1:
+        return False
+    x, y = eqn.args
+    fits = x.ndim == len(lead) + 1 and y.ndim == 2 and same(x.shape[:-1], lead)
+    return fits and x.dtype == y.dtype and x.dtype.kind == "f" and id(y) not in inside
+
+
+def obstacle(loop: Loop, made: dict[int, Any]) -> str:
+    """Why a loop stays in NumPy; empty if it can be a kernel."""
+    lead = rows_of(loop)
+    inside = {id(e.out) for e in loop.body if isinstance(e, Eqn)} | {id(x) for _, x in loop.xs}
+    inside |= {id(c.before) for c in loop.carries}
+    known = {**made, **definitions(loop.body)}
+    for eqn in loop.body:
+        if not (supported(eqn, lead, known) or _is_product(eqn, lead, inside)):
+            return f"{eqn.op} of {', '.join(str(a.shape) for a in eqn.args)}"
+    for v in [c.after for c in loop.carries] + [o.inner for o in loop.outs]:
+        if isinstance(v, Const) or kind_of(v.shape, lead) not in ("matrix", "column"):
+            return f"a state or result of shape {v.shape}"
+    if any(o.kind == "sum" for o in loop.outs):
+        return "a sum over time"
+    return ""
+
+
+class LoopKernel:
+    """Writes one loop into a kernel.
+
+    history: for each carry that has one, the array of all its values. made: the equations around.
+    """
+
+    def __init__(self, kernel: Kernel, loop: Loop, histories: dict[int, Any], made: dict[int, Any]) -> None:
+        self.kernel, self.loop, self.made = kernel, loop, made
+        self.lead = kernel.lead = rows_of(loop)
+        self.known = {**made, **definitions(loop.body)}
+        self.inside = {id(e.out) for e in loop.body}
+        self.histories = histories
+        self.t = "t"
+        kernel.taken.add("t")
+        self.segments = self._segments()
+        self.home = {id(v.out): k for k, (_, run) in enumerate(self.segments) for v in run}
+        # For each value where it must be written to.
+        self.targets: dict[int, list[Any]] = {}
+
+    def write(self) -> None:
+        """Everything."""
+        kernel, loop, t = self.kernel, self.loop, self.t
+        late = self._places()
+        stores = self._stores()
+        length = loop.length
+        steps = f"range({length} - 1, -1, -1)" if loop.reverse else f"range({length})"
+        kernel.line(f"for {t} in {steps}:")
+        kernel.indent += 1
+        for k, (what, run) in enumerate(self.segments):
+            if what == "rows":
+                Nest(kernel, run, self.lead, stores.get(k, []), self.known).write()
+            else:
+                self._product(run[0])
+        left = [*stores.get(-1, []), *late]
+        if left:
+            Nest(kernel, [], self.lead, left, self.known).write()
+        kernel.indent -= 1
+
+    # --- products, and what lies between them --------------------------------------------------------------
+    def _segments(self) -> list[tuple[str, list[Any]]]:
+        """The body as products and runs of the rest, each as long as possible."""
+        left, segments = list(self.loop.body), []
+        waiting = {id(e.out) for e in left}
+        while left:
+            for eqn in list(left):
+                if not supported(eqn, self.lead, self.known) and not any(id(a) in waiting for a in eqn.args):
+                    segments.append(("product", [eqn]))
+                    left.remove(eqn)
+                    waiting.discard(id(eqn.out))
+            run = []
+            for eqn in list(left):
+                if supported(eqn, self.lead, self.known) and not any(id(a) in waiting for a in eqn.args):
+                    run.append(eqn)
+                    left.remove(eqn)
+                    waiting.discard(id(eqn.out))
+            if run:
+                segments.append(("rows", run))
+        return segments
+
+    def _product(self, eqn: Eqn) -> None:
+        x, W = eqn.args
+        out = self.kernel.places[id(eqn.out)]
+        self.kernel.written.add(out[0])
+        self.kernel.line(f"product({self._array(x)}, {self.kernel.array(W)}, {_at(out)})")
+
+    def _array(self, x: Any) -> str:
+        """A whole value of this timestep, as an array."""
+        inside = id(x) in self.kernel.places
+        return _at(self.kernel.places[id(x)]) if inside else self.kernel.array(x)
+
+    # --- where values live ---------------------------------------------------------------------------------
+    def _places(self) -> list[Any]:
+        """Places for states, inputs and results; returns what is to be copied at the end of a timestep."""
+        kernel, loop, t = self.kernel, self.loop, self.t
+        before, after = (f"{t} + 1", t) if loop.reverse else (t, f"{t} + 1")
+        late: list[Any] = []
+        for c in loop.carries:
+            if id(c) in self.histories:
+                array = kernel.parameter(
+                    self.histories[id(c)].wish,
+                    self.histories[id(c)],
+                    c.before.dtype,
+                    (loop.length + 1, *c.before.shape),
+                )
+                kernel.places[id(c.before)] = (array, [before], True)
+                self.targets.setdefault(id(c.after), []).append((c.after, (array, [after], True)))
+            else:
+                array = kernel.parameter(c.before.name, ("state", c), c.before.dtype, c.before.shape)
+                kernel.places[id(c.before)] = (array, [], True)
+        for o in loop.outs:
+            if not self._in_history(o):
+                array = kernel.parameter(o.outer.name, o.outer, o.outer.dtype, o.outer.shape)
+                self.targets.setdefault(id(o.inner), []).append((o.inner, (array, [t], True)))
+        for x, inner in loop.xs:
+            kernel.places[id(inner)] = (kernel.array(x), [t], True)
+        for c in loop.carries:
+            if id(c) not in self.histories:
+                place = kernel.places[id(c.before)]
+                if self._in_place(c):
+                    self.targets.setdefault(id(c.after), []).append((c.after, place))
+                else:
+                    late.append((c.after, place))
+        for x in self._remembered(late):
+            targets = self.targets.get(id(x))
+            if targets:
+                kernel.places[id(x)] = targets[0][1]
+            else:
+                array = kernel.parameter(x.name, None, x.dtype, x.shape, room=True)
+                kernel.places[id(x)] = (array, [], True)
+                self.targets[id(x)] = [(x, kernel.places[id(x)])]
+        return late
+
+    def _in_history(self, o: Any) -> bool:
+        return any(o.inner in (c.before, c.after) for c in self.loop.carries if id(c) in self.histories)
+
+    def _remembered(self, late: list[Any]) -> list[Any]:
+        """Values that products make or read, or that are read by a later run than they are computed in."""
+        found: dict[int, Any] = {}
+        for k, (what, run) in enumerate(self.segments):
+            for eqn in run:
+                if what == "product":
+                    found[id(eqn.out)] = eqn.out
+                for a in eqn.args:
+                    if id(a) in self.inside and (what == "product" or self.home[id(a)] != k):
+                        found[id(a)] = a
+        for x in [x for x, _ in late] + [x for ts in self.targets.values() for x, _ in ts]:
+            if id(x) in self.inside and self.segments[self.home[id(x)]][0] == "product":
+                found[id(x)] = x
+        for x, _ in late:
+            if id(x) in self.inside:
+                found[id(x)] = x
+        return list(found.values())
+
+    def _in_place(self, c: Carry) -> bool:
+        """Whether the next state can be written over the old one: all that read it have done so."""
+        if id(c.after) not in self.inside:
+            return False
+        home = self.home[id(c.after)]
+        readers = [(k, e) for k, (_, run) in enumerate(self.segments) for e in run if c.before in e.args]
+        if any(o.inner is c.before for o in self.loop.outs) or any(
+            d.after is c.before for d in self.loop.carries
+        ):
+            return False
+        if any(k > home for k, _ in readers):
+            return False
+        what, run = self.segments[home]
+        here = [e for k, e in readers if k == home]
+        if not here:
+            return True
+        if what == "product" or any(e.op in ALIASES for e in [*here, self.known[id(c.after)]]):
+            return False
+        nest = Nest(Kernel("", self.kernel.sizes, ""), run, self.lead, [], self.known)
+        [*parts] = nest.parts(c.after)
+        if len(parts) > 1 or len(nest.parts(c.before)) > 1 or not same(c.before.shape, c.after.shape):
+            return False
+        done = nest.when(c.after, parts[0])
+        return all(nest.when(e.out, part) <= done for e in here for part in nest.parts(e.out))
+
+    def _stores(self) -> dict[int, list[Any]]:
+        """For each run of equations what it must write; at -1 what none of them does."""
+        found: dict[int, list[Any]] = {}
+        for targets in self.targets.values():
+            for x, place in targets:
+                home = self.home.get(id(x), -1)
+                if home >= 0 and self.segments[home][0] == "product":
+                    if self.kernel.places[id(x)] == place:
+                        continue
+                    home = -1
+                found.setdefault(home, []).append((x, place))
+        return found
+
+
+def _at(place: Any) -> str:
+    array, before, _ = place
+    return f"{array}[{before[0]}]" if before else array

@@ -1,0 +1,189 @@
+"""The page of a program whose loops and runs of element-wise work are kernels."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tensorgrad.compile.emit import _Writer
+from tensorgrad.compile.expressions import dtype_text, shape_text
+from tensorgrad.compile.ir import Loop, Program
+from tensorgrad.compile.kernels.build import HEAD, build
+from tensorgrad.compile.kernels.fuse import Fused, copied, fuse, into_loops
+from tensorgrad.compile.kernels.kernel import Kernel, Parameter
+from tensorgrad.compile.kernels.loop import LoopKernel, obstacle
+from tensorgrad.compile.kernels.nest import Nest
+from tensorgrad.compile.kernels.rows import definitions
+from tensorgrad.compile.loops import LoopWriter
+from tensorgrad.compile.page import Page
+from tensorgrad.compile.plan import Block, Storage
+
+__all__ = ["emit_fast"]
+
+
+def emit_fast(program: Program, name: str, sizes: dict[str, tuple[int, int]]) -> Page | None:
+    """The page for a program with kernels; None where nothing in it can be one."""
+    program = copied(program)
+    into_loops(program)
+    fuse(program)
+    writer = _FastWriter(program, name, sizes)
+    page = writer.page()
+    return FastPage(page, writer.kernels, writer.targets) if writer.kernels else None
+
+
+class FastPage(Page):
+    """A page and its kernels. shown: the text of all of it. targets: what became of each loop."""
+
+    def __init__(self, page: Page, kernels: list[Kernel], targets: list[str]) -> None:
+        names = {**page.names, **{k.name: build(k) for k in kernels}, "contiguous": contiguous}
+        super().__init__(page.source, page.name, names, page.buffers)
+        self.targets = targets
+        rest = page.source.split("\n", 1)[1]
+        parts = [HEAD.strip(), *(f"@njit\n{k.source().strip()}" for k in kernels), rest.strip()]
+        self.shown = "\n\n\n".join([*parts]) + "\n"
+
+
+def contiguous(x: Any) -> Any:
+    """x as kernels take it: in C order, aligned and writable; itself if it is all that."""
+    return x if x.flags.carray else np.array(x, order="C")
+
+
+class _History(NamedTuple):
+    wish: str
+    text: str
+
+
+class _FastWriter(_Writer):
+    def __init__(self, program: Program, name: str, sizes: dict[str, tuple[int, int]]) -> None:
+        super().__init__(program, name, sizes)
+        self.taken.add("contiguous")
+        self.kernels: list[Kernel] = []
+        self.targets: list[str] = []
+        self.made = definitions(program.eqns)
+        self.is_fast: dict[int, bool] = {}
+        for e in program.eqns:
+            if isinstance(e, Loop):
+                why = "" if isinstance(e, Fused) else obstacle(e, self.made)
+                self.is_fast[id(e)] = not why
+                if why:
+                    self.targets.append(f"a loop over {e.length} timesteps stays in NumPy: {why}")
+
+    def equation(self, eqn: Any, block: Block) -> None:
+        """Write one equation, or a kernel's call."""
+        if not self.is_fast.get(id(eqn)):
+            super().equation(eqn, block)
+        elif isinstance(eqn, Fused):
+            self._fused(eqn, block)
+        else:
+            _KernelLoop(self, eqn, block).write()
+
+    def comment(self, eqn: Any, block: Block) -> None:
+        """Headings, of which kernels have those in their names."""
+        if eqn.section == "backward" and not self.backward:
+            self.backward = True
+            self.lines += ["", "    # ---- backward ----"]
+        if isinstance(eqn, Loop) and not self.is_fast.get(id(eqn)):
+            self.lines += ["", "    # the recurrence, timestep by timestep"]
+
+    # --- kernels -------------------------------------------------------------------------------------------
+    def kernel(self, wish: str, about: str) -> Kernel:
+        """A new kernel, whose name is free on the page too."""
+        kernel = Kernel(self.fresh(wish), list(self.sizes), about)
+        self.kernels.append(kernel)
+        return kernel
+
+    def invoke(self, kernel: Kernel, block: Block, known: dict[Any, str]) -> None:
+        """The call of a kernel."""
+        arrays = [self.argument(p, block, known) for p in kernel.parameters]
+        self.given[kernel.name] = kernel
+        text = f"{kernel.name}({', '.join([*self.sizes, *arrays])})"
+        if len(text) <= 100:
+            self.line(text)
+            return
+        import textwrap
+
+        self.line(f"{kernel.name}(")
+        for row in textwrap.wrap(", ".join([*self.sizes, *arrays]), 96, break_long_words=False):
+            self.line(f"    {row}")
+        self.line(")")
+
+    def argument(self, p: Parameter, block: Block, known: dict[Any, str]) -> str:
+        """How the page passes what a parameter stands for."""
+        if p.room:
+            storage = self.room.take(p.shape, p.dtype, block.now, block.now, block.storages)
+            name = self.fresh(p.name)
+            storage.names.append(name)
+            return name
+        key = id(p.value[1]) if type(p.value) is tuple else id(p.value)
+        if key in known:
+            return known[key]
+        text = self[p.value]
+        if p.shape is None:
+            shaped = (
+                f"{text}.reshape(-1)[0]" if p.value.ndim else f"np.asarray({text}, {dtype_text(p.dtype)})[()]"
+            )
+            return shaped
+        home = self.storage.get(id(p.value))
+        whole = home is not None and home.kind == "buffer" and text in home.names
+        return text if whole else f"contiguous({text})"
+
+    def _fused(self, eqn: Fused, block: Block) -> None:
+        names = [o.outer.name for o in eqn.outs if o.outer.name]
+        kernel = self.kernel(
+            f"rows_{names[-1] if names else 'v'}", "Element by element, all timesteps at once."
+        )
+        kernel.lead = eqn.lead
+        known: dict[Any, str] = {}
+        stores: list[Any] = []
+        for o in eqn.outs:
+            self.room_for(o.outer, block)
+            known[id(o.outer)] = self[o.outer]
+            array = kernel.parameter(o.outer.name, o.outer, o.outer.dtype, o.outer.shape)
+            stores.append((o.inner, (array, [], True)))
+        Nest(kernel, eqn.body, eqn.lead, stores, {**self.made, **definitions(eqn.body)}).write()
+        self.targets.append(f"{kernel.name}: {len(eqn.body)} equations over rows in a compiled kernel")
+        self.invoke(kernel, block, known)
+
+    def room_for(self, out: Any, block: Block) -> None:
+        """An array for a result, of its own if it is returned."""
+        if id(out) in self.fixed:
+            self.put(out, self[out], Storage("fresh", last=block.last[id(out)]))
+            self.line(f"{self[out]} = np.empty({shape_text(out.shape)}, {dtype_text(out.dtype)})")
+        else:
+            self.put(out, *self.buffer(out, block))
+
+
+class _KernelLoop(LoopWriter):
+    """A loop as the call of a kernel: its arrays are laid out as in NumPy."""
+
+    def write(self) -> None:
+        w, loop = self.w, self.loop
+        known: dict[Any, str] = {}
+        histories: dict[int, Any] = {}
+        for c in loop.carries:
+            stacks = [o for o in loop.outs if o.kind == "stack" and o.inner in (c.before, c.after)]
+            if stacks:
+                self.begin_history(c, stacks)
+                name = self.history[id(c)]
+                histories[id(c)] = entry = _History(name, name)
+                known[id(entry)] = name
+            else:
+                self.begin_state(c)
+                known[id(c)] = w[c.before]
+        for o in loop.outs:
+            if not self.in_history(o):
+                w.room_for(o.outer, self.outer)
+                known[id(o.outer)] = w[o.outer]
+        way = "backward" if loop.section == "backward" else "forward"
+        order = "backwards" if loop.reverse else "forwards"
+        kernel = w.kernel(way, f"The recurrence, timestep by timestep {order}.")
+        LoopKernel(kernel, loop, histories, w.made).write()
+        w.targets.append(f"{kernel.name}: a loop over {loop.length} timesteps in a compiled kernel")
+        w.invoke(kernel, self.outer, known)
+        for c in loop.carries:
+            if c.final is not None:
+                end = 0 if loop.reverse else loop.length
+                array = self.history.get(id(c))
+                w.line(f"{w[c.final]} = {f'{array}[{end}]' if array else w[c.before]}")
+                w.outside(c.final, w[c.final])

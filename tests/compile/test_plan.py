@@ -1,0 +1,82 @@
+"""Buffers: how many bytes a step needs, and how a page is laid out. Counted, never timed."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorgrad as tg
+
+from .common import batch, loss_of, tagger
+
+T, B, H = 40, 16, 32
+
+
+def step_of(cell: str) -> Any:
+    step = tg.compile(tg.value_and_grad(loss_of))
+    step(tagger(cell, H=H), *batch(T, B)[:2])
+    return step
+
+
+@pytest.mark.parametrize(("cell", "stacks"), [("rnn", 4), ("lstm", 14), ("gru", 11), ("lnlstm", 40)])
+def test_the_bytes_of_a_step(cell: str, stacks: int) -> None:
+    """In stacks of (T, B, H), the size of a hidden state at every timestep.
+
+    rnn: a_x, over which dh is written, h, its slope, da. lstm: 4 of a_x, over which da is written, h, c,
+    tanh c, four gates, dh, two for slopes. gru: 3 of the inputs' share, over which da is written, h, n, r, z,
+    what r multiplies, h - n, dh, one for slopes.
+    """
+    ran = step_of(cell)._ran()
+    size = sum(b.nbytes for b in ran.make_buffers(*ran.sizes))
+    assert size / (T * B * H * 8) < stacks + 0.95
+
+
+@pytest.mark.parametrize(("cell", "forward", "backward"), [("rnn", 3, 3), ("lstm", 10, 9), ("gru", 11, 9)])
+def test_the_calls_of_a_timestep(cell: str, forward: int, backward: int) -> None:
+    """At B=1 a timestep costs what its calls of NumPy cost: their number is what counts."""
+    bodies = re.findall(r"\n    for t in .*:\n((?:        .*\n)+)", step_of(cell).source)
+    assert [body.count("\n") for body in bodies] == [forward, backward]
+
+
+def test_the_page_of_the_vanilla_rnn() -> None:
+    """Sections and loops in their order, short enough to be read, names that the field has."""
+    source = step_of("rnn").source
+    page = source[source.index("def loss_of") :]
+    parts = [
+        "a_x",
+        "# the recurrence, timestep by timestep",
+        "for t in range(T):",
+        "np.tanh(a_h, out=h[t + 1])",
+        "# all timesteps at once",
+        "loss =",
+        "# ---- backward ----",
+        "h_slope",
+        "for t in reversed(range(T)):",
+        "out=dh_next",
+        "dweight_hh = ",
+        "return loss, ",
+    ]
+    rest = page[page.index("\n") :]
+    for part in parts:
+        assert part in rest, part
+        rest = rest[rest.index(part) + len(part) :]
+    assert page.count("\n") < 80
+    assert max(map(len, page.splitlines())) <= 110
+    assert not re.search(r"\bv\d*\b", page)
+
+
+def test_no_two_live_results_share_a_buffer() -> None:
+    """Results of two calls stay apart, and inputs are left alone."""
+    step = step_of("gru")
+    model, (xs, ys, _) = tagger("gru", H=H), batch(T, B)
+    before = xs.copy()
+    first = [
+        np.array(g.numpy()) if isinstance(g, tg.Tensor) else g for g in tg.tree.leaves(step(model, xs, ys))
+    ]
+    again = step(model, xs, ys)
+    for x, y in zip(first, tg.tree.leaves(again), strict=True):
+        assert np.array_equal(x, y.numpy() if isinstance(y, tg.Tensor) else y)
+    assert np.array_equal(xs, before)
