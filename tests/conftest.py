@@ -8,7 +8,7 @@ import os
 # Before NumPy loads: at the sizes of tests a second thread of its matrix products only waits for the first.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,15 @@ def _nothing_old_is_collected() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels_are_kept_for_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test writes to the user's cache; TENSORGRAD_CACHE names a folder to be used by several sessions."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "TENSORGRAD_CACHE" not in os.environ:
+            patch.setenv("TENSORGRAD_CACHE", str(tmp_path_factory.mktemp("kernels")))
+        yield
 
 
 @pytest.fixture(scope="session")

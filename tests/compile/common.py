@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,6 @@ import numpy as np
 import tensorgrad as tg
 from tensorgrad import functional as F
 from tensorgrad import nn, tree
-
-KERNELS = os.environ.get("TENSORGRAD_TEST_KERNELS") == "all"
-"""Whether every comparison is made with kernels too (minutes). test_kernels.py compares a selection."""
 
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 
@@ -63,12 +59,9 @@ def assert_same(compiled: Any, eager: Any) -> None:
 
 
 def check(fn: Any, *args: Any) -> Any:
-    """Compare with eager, if wanted the kernels too; gives the function compiled to NumPy."""
+    """Compare with eager; gives the compiled function."""
     eager = fn(*args)
-    compiled = compare(tg.compile(fn, fast=False), eager, *args)
-    if KERNELS:
-        compare(tg.compile(fn, fast=True), eager, *args)
-    return compiled
+    return compare(tg.compile(fn), eager, *args)
 
 
 def compare(compiled: Any, eager: Any, *args: Any) -> Any:

@@ -1,14 +1,20 @@
-"""Compiled kernels of the tests are kept in a folder of their own, for the time of one session."""
+"""All tests of compiled functions can be run with kernels: minutes, and what is said of pages then fails."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
 
 import pytest
 
+WITH_KERNELS = os.environ.get("TENSORGRAD_TEST_KERNELS")
+"""`all`, or `checked` for kernels that look at every index; empty: only tests that ask for kernels have them."""
 
-@pytest.fixture(scope="session", autouse=True)
-def kept_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TENSORGRAD_CACHE", str(tmp_path_factory.mktemp("kernels")))
-        yield
+
+@pytest.fixture(autouse=True)
+def with_kernels_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    if WITH_KERNELS:
+        from tensorgrad.compile import api
+        from tensorgrad.compile.kernels import build
+
+        monkeypatch.setattr(api, "wanted", lambda fast: True)
+        monkeypatch.setattr(build, "CHECKED", WITH_KERNELS == "checked")

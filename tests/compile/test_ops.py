@@ -37,7 +37,7 @@ class Function(NamedTuple):
     name: str
     fn: Callable[..., Any]
     args: list[np.ndarray]
-    differentiable = True
+    differentiable: bool = True
 
     def __str__(self) -> str:
         return self.name

@@ -315,6 +315,7 @@ def test_a_failure_changes_nothing() -> None:
     assert_same(twin.state(), before)
 
 
+X = np.ones((3, 2))
 REFUSED: dict[str, tuple[Any, str]] = {
     "numbers of a parameter": (lambda t: float(t.model.out.bias.sum()), "float"),
     "a parameter as an array": (lambda t: np.asarray(t.model.out.bias), "an array"),
@@ -326,7 +327,6 @@ REFUSED: dict[str, tuple[Any, str]] = {
         r"within nn\.unroll",
     ),
 }
-X = np.ones((3, 2))
 
 
 def with_grad(t: Training) -> Any:

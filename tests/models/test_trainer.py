@@ -273,7 +273,7 @@ def test_a_compiled_step_that_diverges_changes_nothing() -> None:
     good = bias.numpy()
     bias.data = np.full_like(good, np.nan)
     poisoned = weights(trainer)
-    with pytest.raises(DivergedError, match="^the loss is nan at step 2"):
+    with pytest.raises(DivergedError, match=r"^the loss is nan at step 2"):
         trainer.step()
     assert weights(trainer) == poisoned
     bias.data = good

@@ -15,14 +15,11 @@ from tensorgrad.errors import UserError
 __all__ = ["fast_page", "wanted"]
 
 
-def wanted(fast: bool | None) -> bool:
-    """Whether kernels are to be used. Raises UserError where they must be and numba is missing."""
-    if fast is False:
-        return False
-    found = importlib.util.find_spec("numba") is not None
-    if fast and not found:
+def wanted(fast: bool) -> bool:
+    """`fast`. Raises UserError where kernels are wanted and numba is missing."""
+    if fast and importlib.util.find_spec("numba") is None:
         raise UserError('fast=True needs numba: pip install "tensorgrad-rnn[fast]"')
-    return found
+    return fast
 
 
 def fast_page(program: Any, name: str, sizes: dict[str, tuple[int, int]]) -> Any:

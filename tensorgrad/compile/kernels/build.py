@@ -26,7 +26,7 @@ from numba import njit, types
 from numba.core.compiler import Compiler
 
 from tensorgrad.compile.kernels import blas, functions
-from tensorgrad.compile.kernels.checked import checked
+from tensorgrad.compile.kernels.apart import apart
 from tensorgrad.compile.kernels.kernel import Kernel, Parameter
 
 __all__ = ["CHECKED", "COMPILED", "FOLDER", "build", "cache_folder"]
@@ -100,7 +100,7 @@ def build(kernel: Kernel) -> Callable[..., Any]:
     text = HEAD + kernel.source()
     if CHECKED:
         text = text.replace("import product", "import checked_product as product")
-        return checked(kernel, _built(kernel.name, text, signature))
+        return apart(kernel, _built(kernel.name, text, signature))
     return _built(kernel.name, text, signature)
 
 
@@ -179,8 +179,3 @@ def _say_once(text: str) -> None:
     if text not in _SAID:
         _SAID.add(text)
         warnings.warn(f"tensorgrad.compile: {text}", RuntimeWarning, stacklevel=2)
-
-
-def installed() -> bool:
-    """Whether numba is there."""
-    return importlib.util.find_spec("numba") is not None

@@ -10,10 +10,10 @@ import numpy as np
 from tensorgrad.compile.kernels.kernel import Kernel
 from tensorgrad.errors import GraphError
 
-__all__ = ["checked"]
+__all__ = ["apart"]
 
 
-def checked(kernel: Kernel, run: Callable[..., Any]) -> Callable[..., Any]:
+def apart(kernel: Kernel, run: Callable[..., Any]) -> Callable[..., Any]:
     """A kernel that raises GraphError where what it writes lies over anything else that it is given.
 
     Compiled kernels are told that this is never so.
