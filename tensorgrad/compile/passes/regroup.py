@@ -65,7 +65,9 @@ def _grouped(eqn: Eqn, state: set[int], made: dict[int, Eqn], uses: dict[int, in
                 # A factor of the shape of the whole is made once; one that is smaller costs less as it is.
                 fits = fits and p.shape == w.shape == eqn.out.shape
             if id(x) in state and id(p) not in state and fits and not isinstance(p, Const):
-                together = Eqn(eqn.op, [p, w], {}, Var(shape, eqn.out.dtype), eqn.section)
+                # The share of a pre-activation that the input has.
+                name = f"{eqn.out.name}_x" if eqn.op == "add" and eqn.out.name else None
+                together = Eqn(eqn.op, [p, w], {}, Var(shape, eqn.out.dtype, name), eqn.section)
                 eqn.args = [x, together.out]
                 return together
     return None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 
 from tensorgrad.compile.builder import Builder, broadcast_shape, reduced
 from tensorgrad.compile.expressions import number_text
-from tensorgrad.compile.ir import Const, Eqn, Program
+from tensorgrad.compile.ir import Const, Eqn, Program, walk
 from tensorgrad.compile.passes.rewrite import Rewriter
 from tensorgrad.compile.rules import ELEMENTWISE
 from tensorgrad.compile.sizes import Size
@@ -18,17 +19,20 @@ __all__ = ["simplify"]
 
 def simplify(program: Program) -> None:
     """Apply small equivalences, each where it makes less work."""
-    _Simplify().run(program)
+    _Simplify(program).run(program)
 
 
 _TEXT = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"}
 
 
 class _Simplify(Rewriter):
-    def __init__(self) -> None:
+    def __init__(self, program: Program) -> None:
         super().__init__()
         # Variables with one value everywhere, and that value, 0-d.
         self.uniform: dict[int, Any] = {}
+        # How often each variable is read.
+        self.uses = Counter(id(x) for eqn in walk(program.eqns) for x in eqn.args)
+        self.uses.update(map(id, program.outputs))
 
     def value(self, x: Any) -> Any:
         """The one value of an operand, 0-d, or None."""
@@ -127,7 +131,19 @@ class _Simplify(Rewriter):
         if made is not None and made.op == "transpose":
             inner = made.params["axes"]
             return b.transpose(made.args[0], tuple(inner[a] for a in eqn.params["axes"]))
+        if made is not None and made.op == "dot" and self.uses[id(x)] == 1:
+            left, right = made.args
+            if left.ndim == right.ndim == 2:
+                # The product the other way round is written where it is wanted, and not turned.
+                return b.dot(self.turned(b, right), self.turned(b, left))
         return None
+
+    def turned(self, b: Builder, x: Any) -> Any:
+        """The transpose of a matrix; of a transpose, the matrix itself."""
+        made = self.made.get(id(x))
+        if made is not None and made.op == "transpose" and made.params["axes"] == (1, 0):
+            return made.args[0]
+        return b.transpose(x, (1, 0))
 
     # --- sums ------------------------------------------------------------------------------------------
     def sum(self, b: Builder, eqn: Eqn, x: Any) -> Any:
