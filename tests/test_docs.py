@@ -58,8 +58,7 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_the_page_of_public_names_is_current():
-    done = subprocess.run(
-        [sys.executable, ROOT / "docs" / "make_api.py", "--check"], capture_output=True, text=True
-    )
+@pytest.mark.parametrize("script", ["make_api.py", "make_compiling.py"])
+def test_the_generated_pages_are_current(script):
+    done = subprocess.run([sys.executable, ROOT / "docs" / script, "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
