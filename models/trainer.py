@@ -197,6 +197,7 @@ class Trainer:
         seed: for what is drawn on the way, which is the samples.
         compiled: whether a step runs compiled (see `tg.compile`) where the model allows it, or eagerly,
             operation by operation. The two agree but for rounding.
+        fast: whether what is compiled runs in kernels by numba, as `tg.compile` says.
 
     Attributes:
         model, settings: as given.
@@ -208,7 +209,7 @@ class Trainer:
 
     Raises:
         UserError: the text is shorter than one window, has characters the model doesn't know, or leaves less
-            than two characters to hold out.
+            than two characters to hold out; or `fast` is asked for and numba is missing.
 
     Example:
         >>> from tensorgrad.data import Vocabulary
@@ -228,6 +229,7 @@ class Trainer:
         seed: int = 0,
         *,
         compiled: bool = True,
+        fast: bool = False,
     ) -> None:
         self.model = model
         self.settings = settings or Settings()
@@ -250,8 +252,8 @@ class Trainer:
         self._optimiser = Adam(model.parameters(), self.settings.lr)
         differentiate = _differentiation(model, self._optimiser, self.settings.clip)
         compiled = compiled and model.compiles(self.settings.window)
-        self._differentiate = compile(differentiate) if compiled else differentiate
-        self._update = compile(self._optimiser.step) if compiled else self._optimiser.step
+        self._differentiate = compile(differentiate, fast=fast) if compiled else differentiate
+        self._update = compile(self._optimiser.step, fast=fast) if compiled else self._optimiser.step
         self._state = model.initial_state(self.settings.batch)
         self._rng = np.random.default_rng(seed)
         self._crc32 = zlib.crc32(text.encode("utf-8", "surrogatepass"))
@@ -419,6 +421,7 @@ class Trainer:
         epochs: int | None = None,
         steps: int | None = None,
         compiled: bool = True,
+        fast: bool = False,
     ) -> Trainer:
         """A trainer that goes on, bit for bit, where `save` was called.
 
@@ -427,7 +430,7 @@ class Trainer:
             text: the text it was trained on.
             epochs: a new number of passes to train for altogether; None for the saved goal.
             steps: a new number of steps to train for altogether; None for the saved goal.
-            compiled: as for `Trainer`. Bit for bit goes on what is run as before.
+            compiled, fast: as for `Trainer`. Bit for bit goes on what is run as before.
 
         Raises:
             CheckpointError: the file is missing, damaged, of another model, without training, or of another
@@ -466,7 +469,7 @@ class Trainer:
             settings = dataclasses.replace(settings, epochs=epochs, steps=steps)
         if crc32 != zlib.crc32(text.encode("utf-8", "surrogatepass")):
             raise CheckpointError(f"{path} was trained on another text; give the same to go on")
-        trainer = cls(model, text, settings, compiled=compiled)
+        trainer = cls(model, text, settings, compiled=compiled, fast=fast)
         trainer._restore_arrays(checkpoint, f"its training ({path})")
         trainer._windows.restore(windows)
         for generator, saved in zip((trainer._rng, model.rng), draws, strict=True):

@@ -27,7 +27,7 @@ _OF = {
     "transformer": {"heads", "positions"},
 }
 # Of the options, those that a resumed run may be given anew; the others are in its checkpoint.
-_FREE = {"out", "resume", "epochs", "steps", "save_every", "sample_every", "threads", "eager"}
+_FREE = {"out", "resume", "epochs", "steps", "save_every", "sample_every", "threads", "eager", "fast"}
 # What each kind of model learns well with.
 _RECIPES = {
     "recurrent": Settings(),
@@ -146,6 +146,10 @@ def train(
     eager: Annotated[
         bool, typer.Option("--eager", help="Run operation by operation, without compiling the step.")
     ] = False,
+    fast: Annotated[
+        bool,
+        typer.Option("--fast", help="Run the compiled step in kernels by numba; the first takes seconds."),
+    ] = False,
 ) -> None:
     """Train a character model on a text.
 
@@ -161,6 +165,8 @@ def train(
         raise UserError(f"--sample-every must not be negative, but it is {sample_every}")
     if threads is not None and threads < 1:
         raise UserError(f"--threads must be at least 1, not {threads}")
+    if eager and fast:
+        raise UserError("--eager and --fast exclude each other")
     if seed < 0:
         raise UserError(f"the seed must be a whole number from 0 up, not {seed}")
     text = read_text(file)
@@ -216,7 +222,7 @@ def train(
                     made = kind(Vocabulary(text), **options)
                 except ValueError as error:
                     raise UserError(str(error)) from error
-                trainer = Trainer(made, text, settings, seed, compiled=not eager)
+                trainer = Trainer(made, text, settings, seed, compiled=not eager, fast=fast)
                 runs.new_folder(
                     out, "go on with the run in it with --resume, or name another folder with --out"
                 )

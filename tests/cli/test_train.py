@@ -78,6 +78,28 @@ def test_a_run_leaves_a_checkpoint_and_a_log(
     assert CharLM.load(out / "checkpoint.safetensors").hidden == 8
 
 
+def test_eager_and_compiled_runs_agree(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    how: list[tuple[bool, bool]] = []
+    make = Trainer.__init__
+
+    def noted(self: Trainer, *args: Any, **options: Any) -> None:
+        how.append((options["compiled"], options["fast"]))
+        make(self, *args, **options)
+
+    monkeypatch.setattr(Trainer, "__init__", noted)
+    losses = []
+    for option in ([], ["--eager"]):
+        out = tmp_path / f"run{len(losses)}"
+        assert main(["train", str(text), "--out", str(out), *SMALL, "--steps", "10", *option]) == 0
+        losses.append([float(row[2]) for row in log_of(out)[1:]])
+    assert how == [(True, False), (False, False)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    capsys.readouterr()
+    assert "exclude each other" in refused(["train", str(text), "--eager", "--fast"], capsys)
+
+
 def test_the_options_reach_the_model(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     options = {
@@ -727,13 +749,24 @@ def test_training_that_diverges_keeps_the_last_good_checkpoint(
 
     with monkeypatch.context() as patch:
         patch.setattr(CharLM, "loss", planted)
-        argv = ["train", str(text), "--out", str(out), *SMALL, "--steps", "50", "--save-every", "5"]
+        argv = [
+            "train",
+            str(text),
+            "--out",
+            str(out),
+            *SMALL,
+            "--steps",
+            "50",
+            "--save-every",
+            "5",
+            "--eager",
+        ]
         assert main(argv) == 1
     err = capsys.readouterr().err
     assert err == (
         "tensorgrad: the loss is nan at step 13: training has diverged; lower the learning rate of 0.002, or "
         f"clip harder than at 5; {out / 'checkpoint.safetensors'} has the model after 10 steps\n"
     )
-    assert main(["train", str(text), "--out", str(good), *SMALL, "--steps", "10"]) == 0
+    assert main(["train", str(text), "--out", str(good), *SMALL, "--steps", "10", "--eager"]) == 0
     a, b = (CharLM.load(folder / "checkpoint.safetensors").state_dict() for folder in (out, good))
     assert all((a[name] == b[name]).all() for name in b)
