@@ -51,25 +51,29 @@ class Tagger(nn.Module):
         self.rnn = nn.GRU(2, hidden, 2, bidirectional=bidirectional, dropout=0.1, seed=rng)
         self.output = nn.Linear(self.rnn.output_size, 2, seed=rng)
 
-    def forward(self, ids: np.ndarray, lengths: Any = None) -> Any:
+    def forward(self, ids: Any, lengths: Any = None) -> Any:
         """ids (T, B) to scores (T, B, 2)."""
-        outputs, _ = self.rnn(np.eye(2)[ids], lengths=lengths)
+        outputs, _ = self.rnn(tg.one_hot(ids, 2), lengths=lengths)
         return self.output(outputs)
 
 
-def train(model: Tagger, steps: int, B: int, lr: float, rng: np.random.Generator) -> float:
+def train(model: Tagger, steps: int, B: int, lr: float, rng: np.random.Generator, eager: bool) -> float:
     """Train on new strings at every step; gives the last loss, a mean over all brackets."""
     adam = optim.Adam(model.parameters(), lr=lr)
-    value = np.nan
-    for _ in range(steps):
-        ids, tags, lengths = draw(B, rng)
-        counts = np.arange(len(ids))[:, None] < lengths
+
+    def step(ids: Any, tags: Any, lengths: Any) -> Any:
+        counts = np.arange(ids.shape[0])[:, None] < lengths
         loss = tg.cross_entropy(model(ids, lengths), tags, mask=counts)
         adam.zero_grad()
         loss.backward()
         optim.clip_grad_norm(model.parameters(), 1.0)
         adam.step()
-        value = loss.item()
+        return loss
+
+    step = step if eager else tg.compile(step)
+    value = np.nan
+    for _ in range(steps):
+        value = step(*draw(B, rng)).item()
     return value
 
 
@@ -97,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1e-2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--eager", action="store_true", help="run without compiling the step")
     args = parser.parse_args(argv)
 
     text = "(()))(()((())"
@@ -104,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, bidirectional in (("one direction", False), ("two directions", True)):
         rng = np.random.default_rng(args.seed)
         model = Tagger(args.hidden, bidirectional, rng)
-        loss = train(model, args.steps, args.batch, args.lr, rng)
+        loss = train(model, args.steps, args.batch, args.lr, rng, args.eager)
         opening, closing = accuracy(model, np.random.default_rng(args.seed + 1))
         print(f"{name}: loss {loss:.3f}, {opening:.1%} of the ( and {closing:.1%} of the ) right")
         marks[name] = show(model, text)

@@ -95,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="A recurrent cell of one's own.")
     parser.add_argument("--steps", type=int, default=1500, help="training steps (default: %(default)s)")
     parser.add_argument("--draw", metavar="FILE", help="draw two timesteps into an .svg, .png, .pdf or .dot")
+    parser.add_argument("--eager", action="store_true", help="run without compiling the step")
     args = parser.parse_args(argv)
     rng = np.random.default_rng(0)
     check(rng)
@@ -103,13 +104,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     params = start(H, 2, rng)
     adam = optim.Adam(params.values(), lr=5e-3)
-    for step in range(1, args.steps + 1):
-        xs, ys, *_ = data.adding(T, B, rng)
+
+    def learn(xs: Any, ys: Any) -> Any:
         loss, _ = forward(params, xs, ys)
         adam.zero_grad()
         loss.backward()
         optim.clip_grad_norm(params.values(), 1.0)
         adam.step()
+        return loss
+
+    learn = learn if args.eager else tg.compile(learn)
+    for step in range(1, args.steps + 1):
+        xs, ys, *_ = data.adding(T, B, rng)
+        loss = learn(xs, ys)
         if step % 250 == 0 or step == args.steps:
             print(f"step {step}: mean squared error {loss.item():.4f}")
 

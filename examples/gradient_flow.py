@@ -53,29 +53,36 @@ def against_spectral_radius(T: int) -> dict[float, bptt.GradientFlow]:
     return flows
 
 
-def train(name: str, T: int, steps: int) -> tuple[Any, Any]:
+def train(name: str, T: int, steps: int, eager: bool) -> tuple[Any, Any]:
     """A cell and its readout after so many steps on the adding problem."""
     rng = np.random.default_rng(2)
     options = {"forget_bias": 1.0} if name == "lstm" else {}
     cell, readout = nn.make_cell(name, 2, H, seed=0, **options), nn.Linear(H, 1, seed=1)
     parameters = [*cell.parameters(), *readout.parameters()]
     adam = optim.Adam(parameters, lr=3e-3)
-    for _ in range(steps):
-        xs, ys, *_ = data.adding(T, 32, rng)
+
+    def step(xs: Any, ys: Any) -> None:
         loss, _ = loss_at_the_end(cell, readout, xs, ys)
         adam.zero_grad()
         loss.backward()
         optim.clip_grad_norm(parameters, 1.0)
         adam.step()
+
+    step = step if eager else tg.compile(step)
+    for _ in range(steps):
+        xs, ys, *_ = data.adding(T, 32, rng)
+        step(xs, ys)
     return cell, readout
 
 
-def compare_cells(T: int, steps: int) -> tuple[dict[str, bptt.GradientFlow], dict[str, bptt.Horizon]]:
+def compare_cells(
+    T: int, steps: int, eager: bool
+) -> tuple[dict[str, bptt.GradientFlow], dict[str, bptt.Horizon]]:
     """Gradient flow and truncation horizon of three cells on the same sequences."""
     xs, ys, *_ = data.adding(T, B, np.random.default_rng(3))
     flows, horizons = {}, {}
     for name in ("rnn", "lstm", "gru"):
-        cell, readout = train(name, T, steps)
+        cell, readout = train(name, T, steps, eager)
         loss, roll = loss_at_the_end(cell, readout, xs, ys)
         label = name.upper()
         flows[label] = bptt.gradient_flow(loss, roll)
@@ -95,9 +102,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="save the figures there (needs matplotlib)"
     )
+    parser.add_argument("--eager", action="store_true", help="run without compiling the step")
     args = parser.parse_args(argv)
     radii = against_spectral_radius(args.T)
-    flows, horizons = compare_cells(args.T, args.steps)
+    flows, horizons = compare_cells(args.T, args.steps, args.eager)
     if args.out:
         from tensorgrad.viz import plots
 

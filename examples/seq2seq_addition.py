@@ -1,6 +1,6 @@
 """Teach an encoder-decoder to add: it reads "12+345" and writes "357", digit by digit.
 
-python examples/seq2seq_addition.py                            # about a minute and a half, to 99%
+python examples/seq2seq_addition.py                            # about a minute, to 99%
 python examples/seq2seq_addition.py --teacher-forcing 0.5      # half of what it reads, it wrote itself
 """
 
@@ -20,12 +20,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Teach an encoder-decoder to add.")
     parser.add_argument("--cell", default="gru")
     parser.add_argument("--steps", type=int, default=ADDITION.steps)
-    parser.add_argument("--teacher-forcing", type=float, default=1.0)
+    parser.add_argument(
+        "--teacher-forcing", type=float, default=1.0, help="below 1 a step is not compiled: it needs values"
+    )
+    parser.add_argument("--eager", action="store_true", help="run without compiling the step")
     args = parser.parse_args(argv)
 
     model = ADDITION.model(Seq2Seq, cell=args.cell, seed=0)
     test = ADDITION.test(1000)
-    training = ADDITION.train(model, args.steps, teacher_forcing=args.teacher_forcing)
+    training = ADDITION.train(
+        model, args.steps, teacher_forcing=args.teacher_forcing, compiled=not args.eager
+    )
     for step, loss in enumerate(training, 1):
         if step % 500 == 0 or step == args.steps:
             print(f"step {step}: {loss:.4f} nats per character, {model.exact_match(test):.1%} of sums right")

@@ -55,15 +55,16 @@ def labelled(task: str, file: str | None) -> tuple[int, int, Batch]:
 
 def answers(cell: Any, readout: Any, batch: Batch, features: int) -> Any:
     """What the network says at every step, or after the last: as many numbers as there are outputs."""
-    xs = np.eye(features)[batch.xs] if batch.xs.ndim == 2 else batch.xs
+    xs = tg.one_hot(batch.xs, features) if batch.xs.ndim == 2 else batch.xs
     outputs = nn.unroll(cell, xs, lengths=batch.lengths).outputs
-    if batch.ys.shape[:2] == batch.xs.shape[:2]:
+    at_every_step = 3 if batch.ys.dtype.kind == "f" else 2  # axes: time, batch, and features of values
+    if batch.ys.ndim == at_every_step:
         return readout(outputs)
     last = -1 if batch.lengths is None else batch.lengths - 1
     return readout(outputs[last, np.arange(xs.shape[1])])
 
 
-def loss_of(answer: Any, ys: np.ndarray) -> Any:
+def loss_of(answer: Any, ys: Any) -> Any:
     """The loss that the kind of target asks for."""
     return tg.mse(answer, ys) if ys.dtype.kind == "f" else tg.cross_entropy(answer, ys)
 
@@ -80,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--until", type=float, default=0.0, help="stop once the moving loss is below this")
     parser.add_argument("--file", help="names and labels, for the task names")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--eager", action="store_true", help="run without compiling the step")
     args = parser.parse_args(argv)
     rng = np.random.default_rng(args.seed)
 
@@ -96,15 +98,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     readout = nn.Linear(getattr(cell, "output_size", args.hidden), outputs, seed=rng)
     parameters = [*cell.parameters(), *readout.parameters()]
     adam = optim.Adam(parameters, lr=args.lr)
-    recent: deque[float] = deque(maxlen=50)
-    for step in range(1, args.steps + 1):
-        batch = next(batches)
+
+    def learn(batch: Batch) -> Any:
         loss = loss_of(answers(cell, readout, batch, features), batch.ys)
         adam.zero_grad()
         loss.backward()
         optim.clip_grad_norm(parameters, 1.0)
         adam.step()
-        recent.append(loss.item())
+        return loss
+
+    learn = learn if args.eager else tg.compile(learn)
+    recent: deque[float] = deque(maxlen=50)
+    for step in range(1, args.steps + 1):
+        batch = next(batches)
+        recent.append(learn(batch).item())
         moving = float(np.mean(recent))
         done = step == args.steps or (step >= 50 and moving < args.until)
         if step % 250 == 0 or done:

@@ -23,11 +23,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--layers", type=int, default=1)
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--eager", action="store_true", help="run without compiling the step")
     args = parser.parse_args(argv)
 
     text = read_text(args.text) if args.text else python_reference()
     model = CharLM(Vocabulary(text), args.cell, args.hidden, layers=args.layers, seed=0)
-    trainer = Trainer(model, text, Settings(batch=32, steps=args.steps))
+    trainer = Trainer(model, text, Settings(batch=32, steps=args.steps), compiled=not args.eager)
     for step in trainer.run():
         if step.number % 100 == 0 or step.number == trainer.total:
             loss = sum(trainer.history) / len(trainer.history)

@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--context", type=int, default=32)
     parser.add_argument("--positions", choices=POSITIONS, default="learned")
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--eager", action="store_true", help="run without compiling the step")
     args = parser.parse_args(argv)
 
     text = read_text(args.text) if args.text else python_reference()
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = Settings(
         batch=50, window=args.context, lr=2e-2, clip=1.0, warmup=100, schedule="cosine", steps=args.steps
     )
-    trainer = Trainer(model, text, settings)
+    trainer = Trainer(model, text, settings, compiled=not args.eager)
     for step in trainer.run():
         if step.number % 100 == 0 or step.number == trainer.total:
             loss = sum(trainer.history) / len(trainer.history)

@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--words", nargs="+", help="whose neighbours to show; by default some frequent words")
     parser.add_argument("--analogy", nargs=3, metavar=("A", "B", "C"), help="what is to C as B is to A?")
     parser.add_argument("--map", type=Path, metavar="FILE", help="draw frequent words (needs matplotlib)")
+    parser.add_argument("--eager", action="store_true", help="run without compiling the step")
     args = parser.parse_args(argv)
 
     text = read_text(args.text) if args.text else python_reference()
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     model = WordEmbedding(vocabulary, args.architecture, args.dimension, seed=0)
     losses = []
-    for step in train(model, text, steps=args.steps, window=args.window, seed=0):
+    for step in train(model, text, steps=args.steps, window=args.window, seed=0, compiled=not args.eager):
         losses.append(step.loss)
         if step.number % 100 == 0 or step.number == args.steps:
             print(f"step {step.number}: {np.mean(losses[-100:]):.3f} nats per pair")

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from tensorgrad import functional as F
 from tensorgrad import nn
+from tensorgrad.compile import compile
 from tensorgrad.data.arguments import floating, integer
 from tensorgrad.errors import CheckpointError, UserError
 from tensorgrad.models.files import Saved
@@ -138,13 +139,14 @@ class WordEmbedding(Saved):
             4.1589
         """
         share = batch.input_mask / batch.input_mask.sum(axis=1, keepdims=True)
-        h = einsum("bc,bcd->bd", share.astype(self.vectors.dtype), take(self.vectors, batch.inputs, axis=0))
+        weights = share.astype(self.vectors.dtype)[:, :, None]
+        h = (weights * take(self.vectors, batch.inputs, axis=0)).sum(axis=1)
         scores = einsum("bd,bnd->bn", h, take(self.output_vectors, batch.targets, axis=0))
         noise_scores = F.linear(h, take(self.output_vectors, batch.noise, axis=0))
         mask = batch.target_mask.astype(h.dtype)
         pairs = mask.sum(axis=1, keepdims=True)
         hit = (F.softplus(-scores) * mask).sum()
-        noise = (F.softplus(noise_scores) * pairs).sum() * (negatives / len(batch.noise))
+        noise = negatives * (F.softplus(noise_scores).mean(axis=1, keepdims=True) * pairs).sum()
         return label((hit + noise) / pairs.sum(), "loss")
 
     def vector(self, word: str) -> npt.NDArray[Any]:
@@ -330,6 +332,7 @@ def train(
     noise: int = 256,
     sample: float = 1e-3,
     seed: Seed = None,
+    compiled: bool = True,
 ) -> Iterator[Step]:
     """Adam on batches of a text; the learning rate falls evenly to zero.
 
@@ -342,6 +345,7 @@ def train(
         lr: the first learning rate.
         negatives: k, what the noise weighs against one target.
         batch, window, noise, sample, seed: as for `batches`.
+        compiled: whether the gradients are computed compiled (see `tg.compile`), or eagerly.
 
     Raises:
         UserError: a number out of its range, a text without two words, a loss that is not finite.
@@ -360,12 +364,18 @@ def train(
     source = batches(
         ids, model.architecture, batch=batch, window=window, noise=noise, sample=sample, seed=seed
     )
+
+    def differentiate(batch: Batch) -> Tensor:
+        adam.zero_grad()
+        loss = model.loss(batch, negatives)
+        loss.backward()
+        return loss
+
+    gradients = compile(differentiate) if compiled else differentiate
     for number in range(1, steps + 1):
-        loss = model.loss(next(source), negatives)
+        loss = gradients(next(source))
         if not math.isfinite(loss.item()):
             raise UserError(f"the loss is {loss.item()} at step {number}; train again with lr under {lr}")
-        adam.zero_grad()
-        loss.backward()
         adam.lr = lr * (1 - (number - 1) / steps)
         adam.step()
         yield Step(number, loss.item())

@@ -14,11 +14,13 @@ from typing import TypeVar
 
 import numpy as np
 
+from tensorgrad.compile import compile
 from tensorgrad.data import Pairs, Vocabulary, addition, addition_vocabulary, reversal, reversal_vocabulary
 from tensorgrad.data.arguments import integer
 from tensorgrad.models.seq2seq import Seq2Seq
 from tensorgrad.optim import AdamW, clip_grad_norm, cosine, warmup
 from tensorgrad.random import Seed, as_generator
+from tensorgrad.tensor import Tensor
 
 __all__ = ["ADDITION", "LONG_REVERSAL", "REVERSAL", "Task", "fit"]
 
@@ -38,6 +40,7 @@ def fit(
     clip: float = 1.0,
     teacher_forcing: float = 1.0,
     seed: Seed = None,
+    compiled: bool = True,
 ) -> Iterator[float]:
     """Train with AdamW, the learning rate rising for 100 steps and then falling along half a cosine.
 
@@ -49,6 +52,8 @@ def fit(
         weight_decay: see `optim.AdamW`.
         clip: the norm at which the gradient is clipped.
         teacher_forcing, seed: see `Seq2Seq.forward`.
+        compiled: whether a step runs compiled (see `tg.compile`), or eagerly, operation by operation. With
+            teacher forcing below 1 it always runs eagerly, as what is read depends on what was written.
 
     Returns:
         An iterator that takes a step each time it is asked for the next loss, in nats per id.
@@ -67,14 +72,19 @@ def fit(
     rising = min(_WARMUP, steps)
     schedule = warmup(rising, cosine(max(steps - rising, 1), _FLOOR))
     rng = as_generator(seed)
-    for n in range(steps):
-        optimiser.lr = lr * schedule(n)
+
+    def step(pairs: Pairs) -> Tensor:
         optimiser.zero_grad()
-        loss = model.loss(draw(), teacher_forcing, rng)
+        loss = model.loss(pairs, teacher_forcing, rng)
         loss.backward()
         clip_grad_norm(optimiser.parameters, clip)
         optimiser.step()
-        yield loss.item()
+        return loss
+
+    learn = compile(step) if compiled and teacher_forcing == 1 else step
+    for n in range(steps):
+        optimiser.lr = lr * schedule(n)
+        yield learn(draw()).item()
 
 
 @dataclass(frozen=True)
@@ -112,7 +122,12 @@ class Task:
         return kind(V, V, self.hidden, **options)  # type: ignore[arg-type]
 
     def train(
-        self, model: Seq2Seq, steps: int | None = None, seed: Seed = 0, teacher_forcing: float = 1.0
+        self,
+        model: Seq2Seq,
+        steps: int | None = None,
+        seed: Seed = 0,
+        teacher_forcing: float = 1.0,
+        compiled: bool = True,
     ) -> Iterator[float]:
         """Train on batches that are drawn afresh; see `fit`.
 
@@ -121,6 +136,7 @@ class Task:
             steps: in place of as many as the task needs.
             seed: for the batches, and what teacher forcing draws.
             teacher_forcing: see `Seq2Seq.forward`.
+            compiled: see `fit`.
         """
         rng = as_generator(seed)
         return fit(
@@ -131,6 +147,7 @@ class Task:
             weight_decay=self.weight_decay,
             teacher_forcing=teacher_forcing,
             seed=rng,
+            compiled=compiled,
         )
 
     def test(self, B: int = 1000, seed: Seed = 1) -> Pairs:

@@ -8,7 +8,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tensorgrad.compile import Compiled
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -32,6 +35,44 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def test_every_example_is_run_here() -> None:
     here = Path(__file__).read_text(encoding="utf-8")
     assert [path.name for path in EXAMPLES.glob("*.py") if f'run("{path.name}"' not in here] == []
+
+
+@pytest.mark.parametrize(
+    ("program", "trained"),
+    [
+        ("custom_cell.py --steps 6", 1),
+        ("bidirectional_tagger.py --steps 4 --hidden 8", 2),
+        ("gradient_flow.py --steps 3 --T 8", 3),
+        ("standard_tasks.py --task adding --steps 4 --T 8 --hidden 8", 1),
+        ("standard_tasks.py --task copy_memory --steps 3 --T 8 --hidden 8", 1),
+        ("standard_tasks.py --task temporal_order --steps 3 --T 12 --hidden 8", 1),
+        ("standard_tasks.py --task names --steps 5 --batch 3 --hidden 8 --file FILE", 1),
+        ("train_char_rnn.py --steps 4 --hidden 16", 2),
+        ("train_transformer.py --steps 4 --size 8", 2),
+        ("word_embeddings.py FILE --steps 4 --min-count 1 --dimension 4", 1),
+        ("seq2seq_addition.py --steps 3", 1),
+        ("attention_reversal.py --steps 2 --attention dot --out FILE.png", 2),
+    ],
+)
+def test_compiled_and_eager_runs_agree(
+    program: str, trained: int, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "attention" in program:
+        pytest.importorskip("matplotlib")
+    names = tmp_path / "names.tsv"
+    names.write_text("".join(f"{'ao'[i % 2] * i}\t{'AO'[i % 2]}\n" for i in range(4, 24)), encoding="utf-8")
+    argv = [word.replace("FILE", str(names)) for word in program.split()]
+    made: list[Compiled] = []
+    init = Compiled.__init__
+    monkeypatch.setattr(Compiled, "__init__", lambda self, *given: (made.append(self), init(self, *given))[1])
+    eager = run(*argv, "--eager")
+    assert made == []
+    compiled = run(*argv)
+    # One program serves all lengths and batches.
+    assert [each.cache_info().programs for each in made] == [1] * trained
+    said = [re.findall(r"\d+\.\d+", out.split("\n\n")[0]) for out in (compiled, eager)]
+    assert said[0]
+    np.testing.assert_allclose(*(np.array(numbers, float) for numbers in said), rtol=0, atol=2e-4)
 
 
 def test_train_char_rnn(run: Run, tmp_path: Path) -> None:

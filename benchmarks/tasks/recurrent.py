@@ -34,14 +34,19 @@ class Adding:
         """The loss of every step."""
         rng = np.random.default_rng(self.seed)
         adam = optim.Adam(self.net.parameters(), lr=self.RATE)
-        while True:
-            batch = data.adding(self.T, self.BATCH, rng, np.float32)
-            roll = nn.unroll(self.net.cell, batch.xs)
-            loss = tg.mse(self.net.readout(roll.outputs[-1]), batch.ys)
+
+        def step(xs: Any, ys: Any) -> Any:
+            roll = nn.unroll(self.net.cell, xs)
+            loss = tg.mse(self.net.readout(roll.outputs[-1]), ys)
             adam.zero_grad()
             loss.backward()
             adam.step()
-            yield loss.item()
+            return loss
+
+        step = tg.compile(step)
+        while True:
+            xs, ys, *_ = data.adding(self.T, self.BATCH, rng, np.float32)
+            yield step(xs, ys).item()
 
     def run(self) -> dict[str, Any]:
         """The number of steps, or infinity where ``most`` were not enough."""
@@ -62,7 +67,7 @@ class CopyMemory:
         self.net = Network(cell, 10, self.HIDDEN, 9, seed, **options)
         self.lag, self.steps, self.lr, self.seed = lag, steps, lr, seed
 
-    def logits(self, xs: np.ndarray) -> Any:
+    def logits(self, xs: Any) -> Any:
         """Scores of every symbol at every timestep."""
         roll = nn.unroll(self.net.cell, tg.one_hot(xs, 10, np.float32))
         return self.net.readout(roll.outputs)
@@ -71,13 +76,19 @@ class CopyMemory:
         """Train, then look at 1,000 new sequences."""
         rng = np.random.default_rng(self.seed)
         adam = optim.Adam(self.net.parameters(), lr=self.lr)
-        for _ in range(self.steps):
-            xs, ys, _, chance = data.copy_memory(self.lag, self.BATCH, rng)
+
+        def step(xs: Any, ys: Any) -> Any:
             loss = tg.cross_entropy(self.logits(xs), ys)
             adam.zero_grad()
             loss.backward()
             optim.clip_grad_norm(self.net.parameters(), 1.0)
             adam.step()
+            return loss
+
+        step = tg.compile(step)
+        for _ in range(self.steps):
+            xs, ys, _, chance = data.copy_memory(self.lag, self.BATCH, rng)
+            loss = step(xs, ys)
         xs, ys, _, _ = data.copy_memory(self.lag, 1000, rng)
         with tg.no_grad():
             best = self.logits(xs).numpy().argmax(axis=-1)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import tensorgrad as tg
 from tensorgrad.errors import CheckpointError, DtypeError, ShapeError, UserError
 from tensorgrad.io import Checkpoint, save_checkpoint
+from tensorgrad.models import embedding
 from tensorgrad.models.corpus import python_reference
 from tensorgrad.models.embedding import ARCHITECTURES, Batch, WordEmbedding, batches, train
 from tensorgrad.models.words import UNKNOWN, WordVocabulary, words_of
@@ -327,6 +328,23 @@ def test_the_same_seed_learns_the_same() -> None:
 
     np.testing.assert_array_equal(learned(0), learned(0))
     assert not np.array_equal(learned(0), learned(1))
+
+
+@both
+def test_compiled_and_eager_training_agree(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(embedding, "compile", lambda fn: made.append(tg.compile(fn)) or made[-1])
+    text = f"{SENTENCE} {SENTENCE}"
+    vocabulary, options = WordVocabulary(text, 1), {"steps": 6, "batch": 9, "sample": 1, "seed": 0}
+
+    def losses(how: bool) -> list[float]:
+        model = WordEmbedding(vocabulary, architecture, 4, seed=0, dtype=np.float64)
+        return [step.loss for step in train(model, text, compiled=how, **options)]
+
+    np.testing.assert_allclose(losses(True), losses(False), rtol=1e-9)
+    (gradients,) = made
+    info = gradients.cache_info()
+    assert info.programs == 1 < info.signatures  # passes end in shorter batches
 
 
 def test_the_learning_rate_falls_to_zero() -> None:

@@ -15,7 +15,7 @@ import tensorgrad as tg
 from tensorgrad.data import END, PAD, START, Pairs, reversal
 from tensorgrad.errors import CheckpointError, DtypeError, ShapeError, UserError
 from tensorgrad.io import load_checkpoint, save_checkpoint
-from tensorgrad.models import seq2seq
+from tensorgrad.models import seq2seq, seq2seq_tasks
 from tensorgrad.models.attention import AttentiveSeq2Seq
 from tensorgrad.models.seq2seq import Seq2Seq
 from tensorgrad.models.seq2seq_tasks import ADDITION, REVERSAL, fit
@@ -286,11 +286,36 @@ def test_training_is_repeatable() -> None:
     assert losses(4) == losses(4) != losses(5)
 
 
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """All that training has compiled."""
+    made: list[Any] = []
+    monkeypatch.setattr(seq2seq_tasks, "compile", lambda fn: made.append(tg.compile(fn)) or made[-1])
+    return made
+
+
+@kinds
+def test_compiled_and_eager_training_agree(kind: str, compiled: list[Any]) -> None:
+    def losses(how: bool) -> list[float]:
+        rng = np.random.default_rng(0)
+        return list(fit(make(kind), lambda: draw(9, (2, rng.integers(2, 6)), rng), 6, compiled=how))
+
+    np.testing.assert_allclose(losses(True), losses(False), rtol=1e-9)
+    (step,) = compiled
+    info = step.cache_info()
+    assert info.programs == 1 < info.signatures
+
+
+def test_what_reads_what_it_wrote_is_not_compiled(compiled: list[Any]) -> None:
+    list(fit(make(), draw, 2, teacher_forcing=0.5, seed=0))
+    assert compiled == []
+
+
 def test_the_learning_rate_rises_and_falls(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = []
     step = tg.optim.AdamW.step
     monkeypatch.setattr(tg.optim.AdamW, "step", lambda self: (rates.append(self.lr), step(self)))
-    list(fit(make(), draw, 150, lr=0.5))
+    list(fit(make(), draw, 150, lr=0.5, compiled=False))
     assert int(np.argmax(rates)) in (99, 100)
     assert max(rates) == 0.5
     assert rates[0] == pytest.approx(0.005)
