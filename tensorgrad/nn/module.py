@@ -112,7 +112,7 @@ class Module:
     def train(self: M, mode: bool = True) -> M:
         """Put this module and all within it into training mode; returns the module itself."""
         for _, module in self.named_modules():
-            module.training = mode
+            _set_mode(module, mode)
         return self
 
     def eval(self: M) -> M:
@@ -136,7 +136,7 @@ class Module:
             yield
         finally:
             for module, training in modes:
-                module.training = training
+                _set_mode(module, training)
 
     # --- saving and loading ------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -183,6 +183,13 @@ class Module:
 
     # What a notebook shows. The pictures stand above and set it.
     _repr_html_: ClassVar[Callable[[Module], str]]
+
+
+def _set_mode(module: Module, training: bool) -> None:
+    """Training is what the class says: back in it, a module holds what it held before, no more."""
+    vars(module).pop("training", None)
+    if module.training != training:
+        module.training = training
 
 
 def _members(value: Any, path: str, kind: type) -> Iterator[tuple[str, Any]]:

@@ -55,6 +55,14 @@ def test_compiled_and_eager_training_agree(cell: str) -> None:
         assert (mine.validation or 0.0) == pytest.approx(theirs.validation or 0.0, rel=1e-9)
 
 
+def test_a_step_is_compiled_once() -> None:
+    # The second pass begins after an evaluation, in which the model was in another mode.
+    trainer = make(dropout=0.3, layers=2)
+    for _ in range(trainer.steps_per_epoch + 2):
+        trainer.step()
+    assert trainer._differentiate.cache_info().programs == 1  # type: ignore[attr-defined]
+
+
 def test_it_does_what_a_plain_loop_does() -> None:
     trainer = make(dtype="float64", compiled=False)
     steps = [trainer.step() for _ in range(2 * trainer.steps_per_epoch + 1)]
