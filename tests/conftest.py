@@ -40,6 +40,21 @@ def _kernels_are_kept_for_this_session(tmp_path_factory: pytest.TempPathFactory)
         yield
 
 
+@pytest.fixture(autouse=True)
+def _kernels_everywhere_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With TENSORGRAD_TEST_KERNELS=all what compiles has kernels; with =checked such as check every index.
+
+    It takes many minutes, and what tests say of the text of pages fails then.
+    """
+    mode = os.environ.get("TENSORGRAD_TEST_KERNELS")
+    if mode:
+        from tensorgrad.compile import api
+        from tensorgrad.compile.kernels import build
+
+        monkeypatch.setattr(api, "wanted", lambda fast: True)
+        monkeypatch.setattr(build, "CHECKED", mode == "checked")
+
+
 @pytest.fixture(scope="session")
 def shared_file() -> Callable[[str], Path]:
     """Find a file that is not part of the project; the test is skipped where it is absent.

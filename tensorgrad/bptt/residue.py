@@ -92,8 +92,14 @@ def _multiple(g: np.ndarray, r: np.ndarray, sizes: Mapping[str, int], same: _Equ
         return ""
     if abs(factor + 1) <= same.tolerance:
         return "has the wrong sign: it is -1 times the right gradient"
-    names = [f"{factor:.6g}", *_names_of(factor, sizes, same.tolerance)]
+    names = [_digits(factor), *_names_of(factor, sizes, same.tolerance)]
     return f"is {' = '.join(names)} times the right gradient"
+
+
+def _digits(factor: float) -> str:
+    """A factor in as many digits as tell it from 1 and -1."""
+    texts = (f"{factor:.{digits}g}" for digits in range(6, 18))
+    return next((text for text in texts if text.removeprefix("-") != "1"), f"{factor:.17g}")
 
 
 def _names_of(factor: float, sizes: Mapping[str, int], tolerance: float) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tensorgrad import tree
+from tensorgrad.compile.blas import say_once
 from tensorgrad.compile.call import Entry, Executable, Trace
 from tensorgrad.compile.draws import flat, verify_seeds
 from tensorgrad.compile.emit import emit
@@ -21,12 +22,12 @@ from tensorgrad.compile.report import explain
 from tensorgrad.compile.signature import Call, FreeSizes, Guard, free_sizes, leaf_names
 from tensorgrad.compile.sizes import SizeUnknown, Symbols
 from tensorgrad.compile.staging import StagingTracer
-from tensorgrad.compile.surroundings import Surroundings, untouched
-from tensorgrad.compile.trace import Traced, TracedArray, TracedNumber, tracing
+from tensorgrad.compile.stand_ins import Traced, TracedArray, TracedNumber
+from tensorgrad.compile.surroundings import untouched
+from tensorgrad.compile.trace import tracing
 from tensorgrad.context import context
 from tensorgrad.errors import ShapeError, UserError
 from tensorgrad.graph import Node
-from tensorgrad.nn.module import Parameter
 from tensorgrad.tensor import Tensor
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
@@ -49,13 +50,14 @@ class CacheInfo(NamedTuple):
 def compile(fn: Callable[..., Any], *, fast: bool = False) -> Compiled:
     """`fn` as a NumPy program of its own, made at the first call for arguments of each kind.
 
-    fn: a function of trees of arrays, Tensors and Modules. Tensors and parameters that it takes from outside
-        are read anew at every call, arrays from outside are constants. What it changes of parameters, of
-        their `grad` and of optimisers is changed after every run, as eager mode would; and dropout draws from
-        the same generators in the same order. What it draws from NumPy itself is a constant.
+    fn: a function of trees of arrays, Tensors and Modules. What it changes of parameters, of their `grad`
+        and of optimisers is changed after every run, as eager mode would; and dropout draws from the same
+        generators in the same order.
     fast: whether loops and element-wise work run as kernels that numba compiles, which takes some seconds the
         first time; they are kept on disk.
-    Returns a `Compiled`, to be called like `fn`. Raises UserError where `fast` is True and numba is missing.
+    Returns a `Compiled`, to be called like `fn`. Raises UserError where `fast` is True and numba is missing;
+    the first call raises GraphError, with the line, for what a program of arrays cannot do: a decision by
+    values, a change in place, anything else outside that `fn` changes or draws.
 
     >>> import numpy as np, tensorgrad as tg
     >>> step = tg.compile(tg.value_and_grad(lambda w, x: (w * x).sum()))
@@ -63,7 +65,16 @@ def compile(fn: Callable[..., Any], *, fast: bool = False) -> Compiled:
     >>> loss.item(), grad
     (3.0, array([1., 2.]))
 
-    Under `tg.detect_anomaly`, and within a transform, `fn` itself is called.
+    Read anew at every call are the arguments, and the Tensors and parameters that `fn` takes from outside.
+    Settings that Python code sees, of `fn` and of what it calls, make another program when they change:
+    numbers, words, modes and objects among the arguments, in variables outside, in lists and dicts, in
+    attributes. Read once, when a program is made, are the values of arrays from outside, what iterators and
+    files give, and the code and classes of libraries: a method of theirs that is replaced goes unnoticed.
+    While `fn` is traced its arrays are stand-ins of Tensor's kind: `isinstance` does not tell them apart.
+
+    Shapes are (T, B, ...): one program serves all T and B where nothing but lengths depends on them. What
+    `nn.unroll` is told by `checkpoint` saves nothing here, since a compiled loop decides by itself what it
+    keeps. Under `tg.detect_anomaly`, and within a transform, `fn` itself is called.
     """
     return Compiled(fn, fast)
 
@@ -72,7 +83,7 @@ class Compiled:
     """A compiled function: call it, look at its `source`, `save` that, ask it to `explain` itself."""
 
     def __init__(self, fn: Callable[..., Any], fast: bool = False) -> None:
-        update_wrapper(self, fn)
+        update_wrapper(self, fn, updated=())
         self.fn = fn
         self._fast = wanted(fast)
         # For each key those that the state of things outside tells apart.
@@ -81,7 +92,6 @@ class Compiled:
         self._hits = 0
         self._last: Executable | None = None
         self._guard: tuple[Guard, Entry] | None = None
-        self._around = Surroundings(fn)
         self._kept: list[Any] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -95,8 +105,7 @@ class Compiled:
             if values is not None and entry.executable.assumptions.hold():
                 self._hits += 1
                 return entry.run(values)
-        self._around = Surroundings(self.fn)
-        call = Call(args, kwargs, self._around)
+        call = Call(self.fn, args, kwargs)
         key = call.about, call.shapes
         known = _fitting(self._entries.get(key, ()))
         if known is None:
@@ -111,7 +120,7 @@ class Compiled:
             self._hits += 1
         self._last = entry.executable
         out = entry.run(call.values)
-        self._guard = None if kwargs else (Guard(args, self._around), entry)
+        self._guard = None if kwargs else (Guard(args, call.around), entry)
         return out
 
     def cache_info(self) -> CacheInfo:
@@ -159,6 +168,7 @@ class Compiled:
 
     # --- compiling ---------------------------------------------------------------------------------------
     def _compile(self, call: Call) -> Entry:
+        say_once()
         free = free_sizes(call.given, call.values)
         exact = call.about, call.shapes
         lengths = free.lengths(call.values)
@@ -206,13 +216,16 @@ class Compiled:
                 array = TracedNumber if type(leaf) is float else TracedArray
                 kind, wanted = (Traced, leaf.requires_grad) if is_tensor else (array, False)
                 node = tracer.leaf(shape, value.dtype, (is_tensor and leaf.name) or name, wanted, kind)
+                node.hooks = leaf.hooks if is_tensor else None
                 tracer.arguments.add(id(node))
             inputs.append((node, Var(node._value.shape, node._value.dtype, node.name or name)))
             arguments[k] = node
         structure = call.structure
         args, kwargs = tree.unflatten(structure, arguments)
-        with untouched(call.modules, self._around), tracing(tracer):
+        with untouched(call.modules, call.around), tracing(tracer):
             out = self.fn(*args, **kwargs)
+            if tracer.refused is not None:
+                raise tracer.refused
         results, form = tree.flatten(out)
         check_results(results, tree._paths(form, ""))
         for r in results:
@@ -226,9 +239,8 @@ class Compiled:
         verify(program, "lower")
         verify_seeds(draws)
         name_outputs(program, writes)
-        used = [node for node, _ in inputs if isinstance(node, Parameter)] + [node for node, _ in captured]
         places = [place for place, _ in reads]
-        assumptions = tracer.effects.assumptions(used)
+        assumptions = tracer.effects.assumptions(tracer.met())
         return Trace(program, captured, results, form, tracer.decisions, places, writes, draws, assumptions)
 
     def _finish(

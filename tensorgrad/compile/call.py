@@ -15,7 +15,8 @@ from tensorgrad.compile.effects import Assumptions
 from tensorgrad.compile.ir import Program
 from tensorgrad.compile.page import Page
 from tensorgrad.compile.places import Place
-from tensorgrad.compile.trace import AS_ARRAY, TracedArray, TracedNumber
+from tensorgrad.compile.stand_ins import AS_ARRAY, TracedArray, TracedNumber
+from tensorgrad.errors import ShapeError
 from tensorgrad.graph import Node
 from tensorgrad.tensor import Tensor
 
@@ -63,6 +64,18 @@ def _handed_over(r: Any) -> Callable[[Any], Any]:
     return array if r.ndim or r.op is AS_ARRAY else lambda x: array(x)[()]
 
 
+def _as_shape_error(check: Callable[..., Any]) -> Callable[..., Any]:
+    """A check that raises what eager mode raises; the page, which stands alone, has NumPy's errors."""
+
+    def checked(*args: Any) -> Any:
+        try:
+            return check(*args)
+        except ValueError as error:
+            raise ShapeError(str(error)) from None
+
+    return checked
+
+
 class Executable:
     """A page, ready to run."""
 
@@ -107,6 +120,8 @@ class Executable:
         runs = page if fast is None else fast
         space: dict[str, Any] = dict(runs.names)
         exec(builtins.compile(runs.source, "<tensorgrad.compile>", "exec"), space)
+        if "check_range" in space:
+            space["check_range"] = _as_shape_error(space["check_range"])
         self.run = space[runs.name]
         self.sizes: tuple[int, ...] = ()
         self.make_buffers = space.get("make_buffers", lambda *sizes: ())

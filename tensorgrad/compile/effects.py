@@ -102,6 +102,7 @@ class Effects:
 
     def _gradient_of(self, x: Any) -> Place:
         owner = self.owners.get(id(x), x)
+        self.verify_whole([x])
         if self.tracer.is_argument(owner):
             raise GraphError(
                 f"tg.compile: the gradient of the argument {owner.name!r} cannot be left in its grad"
@@ -131,6 +132,7 @@ class Effects:
 
     def gradients(self, output: Any, seed: Any, inputs: Sequence[Any]) -> list[Any]:
         """The cotangents of inputs, for each that of all its versions together; None where there is none."""
+        self.verify_whole(inputs, output)
         versions = [self.versions.get(id(x), [x]) for x in inputs]
         found = self._walk(output, seed, [v for each in versions for v in each])
         totals: list[Any] = []
@@ -138,6 +140,21 @@ class Effects:
             shares = [found[v.index] for v in each if v.index in found]
             totals.append(sum(shares[1:], shares[0]) if shares else None)
         return totals
+
+    def verify_whole(self, inputs: Sequence[Any], output: Any = None) -> None:
+        """Raise GraphError for a part of a timestep whose gradient would lack what comes by its loop.
+
+        Eager mode's loop goes on from that very value; here it is read from the loop when that has run.
+        output: what the gradient is of, if that is known.
+        """
+        for x in inputs:
+            view, loop = self.tracer.views.get(id(x), (None, None))
+            if view is not None and (output is None or _leads_to(output, loop, view)):
+                raise GraphError(
+                    f"tg.compile: the gradient of the {x.describe()} is wanted at one timestep of a compiled "
+                    f"loop, which does not tell it{user_line()}. Take the gradient of what goes into the "
+                    "loop or of roll.outputs, or call the function itself"
+                )
 
     # --- optimisers ------------------------------------------------------------------------------------
     def progress(self, optimiser: Any) -> _Progress:
@@ -179,6 +196,19 @@ class Effects:
         flags = [(x, x.requires_grad, list(x.hooks or ())) for x in tensors]
         optimisers = [(each.optimiser, each.settings, each.groups) for each in self.optimisers.values()]
         return Assumptions(gradients, flags, optimisers)
+
+
+def _leads_to(output: Any, loop: Any, view: Any) -> bool:
+    """Whether an output depends on a loop in another way than by `view`."""
+    todo, seen = [output], {id(view)}
+    while todo:
+        node = todo.pop()
+        if node is loop:
+            return True
+        if isinstance(node, Node) and id(node) not in seen and node.index > loop.index:
+            seen.add(id(node))
+            todo += node.operands
+    return False
 
 
 class Assumptions(NamedTuple):

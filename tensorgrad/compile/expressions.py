@@ -208,6 +208,12 @@ def _dot(n: Names, p: dict[str, Any], e: Any) -> str:
     return f"{n[0]} @ {n[1]}"
 
 
+def _cast(x: str, dtype: Any, ndim: int) -> str:
+    # What has no axes may be given to a saved page as a number of Python's, which has no astype.
+    text = dtype_text(dtype)
+    return f"{x}.astype({text})" if ndim or text == "bool" else f"{text}({x})"
+
+
 def dtype_text(dtype: Any) -> str:
     """A dtype as it is written."""
     return f"np.{np.dtype(dtype).name}" if np.dtype(dtype) != bool else "bool"
@@ -217,7 +223,7 @@ EXPRESSIONS: dict[str, Callable[[Names, dict[str, Any], Any], str]] = {
     "copy": lambda n, p, e: f"{n[0]}.copy()",
     "where": lambda n, p, e: f"np.where({n[0]}, {n[1]}, {n[2]})",
     "sigmoid": lambda n, p, e: f"sigmoid({n[0]}, np.empty_like({n[0]}))",
-    "cast": lambda n, p, e: f"{n[0]}.astype({dtype_text(p['dtype'])})",
+    "cast": lambda n, p, e: _cast(n[0], p["dtype"], e.args[0].ndim),
     "reshape": lambda n, p, e: reshaped(n[0], e.args[0].ndim, p["shape"]),
     "transpose": lambda n, p, e: f"{n[0]}.T" if p["axes"] == (1, 0) else f"{n[0]}.transpose{p['axes']}",
     "broadcast": lambda n, p, e: f"np.broadcast_to({n[0]}, {shape_text(p['shape'])})",

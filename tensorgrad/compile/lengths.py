@@ -120,6 +120,7 @@ _BOTH = ["add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "po
 _COMPARISONS = ["lt", "le", "gt", "ge", "eq", "ne"]
 _CHOICES = ["bool", "int", "float", "round", "trunc", "floor", "ceil"]
 _CHOICES += [f"{r}{name}" for name in ("floordiv", "mod", "divmod") for r in ("", "r")]
+_CHOICES += ["hash", "repr", "str", "format"]
 
 for _class, _of in ((FreeNumber, int), (FreeRatio, float)):
     for _make, _names in ((_arithmetic, _BOTH), (_comparison, _COMPARISONS), (_choice, _CHOICES)):

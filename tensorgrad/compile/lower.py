@@ -11,7 +11,8 @@ from tensorgrad.compile.effects import VERSION
 from tensorgrad.compile.ir import Carry, Const, Loop, Out, Program, Var
 from tensorgrad.compile.rules import RULES, call
 from tensorgrad.compile.staging import LOOP, READ, Staged
-from tensorgrad.compile.trace import ARGUMENT, AS_ARRAY, SCALAR, Traced
+from tensorgrad.compile.stand_ins import AS_ARRAY, SCALAR, Traced
+from tensorgrad.compile.trace import ARGUMENT
 from tensorgrad.errors import GraphError
 from tensorgrad.graph import Node
 

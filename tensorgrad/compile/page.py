@@ -89,7 +89,7 @@ def _folded(start: str, parts: list[str], end: str, indent: str) -> list[str]:
     """`start`, parts with commas between them, and `end`: in one line, or if that is too long in several."""
     if len(start) + len(", ".join(parts)) + len(end) <= 110:
         return [f"{start}{', '.join(parts)}{end}"]
-    lines = textwrap.wrap(", ".join(parts), 100)
+    lines = textwrap.wrap(", ".join(parts), 100, break_long_words=False)
     return [
         start,
         *(f"{indent}    {line}" for line in lines[:-1]),
@@ -114,6 +114,10 @@ def _unpacked(names: list[str], value: str) -> list[str]:
     return ["    (", *(f"        {line}" for line in lines[:-1]), f"        {lines[-1]},", f"    ) = {value}"]
 
 
+_LONGEST = 40
+"""The most letters of a name, so that lines can be read and folded."""
+
+
 class Script:
     """The lines of a page and the names in it: `script[variable]` is how a variable is written."""
 
@@ -132,7 +136,7 @@ class Script:
 
     def fresh(self, wish: str | None) -> str:
         """A name that is not taken, if possible the one wished for."""
-        base = re.sub(r"\W", "_", wish or "v")
+        base = re.sub(r"\W", "_", wish or "v")[:_LONGEST].rstrip("_") or "v"
         base = f"_{base}" if base[0].isdigit() else base
         name, k = base, 1
         while name in self.taken or iskeyword(name) or not name.isidentifier():

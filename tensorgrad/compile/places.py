@@ -128,6 +128,21 @@ class Slot(Place):
 _PLAIN = (str, bytes, int, float, bool, type(None))
 
 
+class _Itself:
+    """An object that is kept, and equal to nothing but itself."""
+
+    __slots__ = ("kept",)
+
+    def __init__(self, kept: Any) -> None:
+        self.kept = kept
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, _Itself) and self.kept is other.kept
+
+    def __hash__(self) -> int:
+        return id(self.kept)
+
+
 def _sign(value: Any) -> Any:
     if isinstance(value, _PLAIN):
         return type(value), value
@@ -135,8 +150,8 @@ def _sign(value: Any) -> Any:
         return tuple(map(_sign, value))
     if isinstance(value, (list, dict)):
         parts = value.items() if isinstance(value, dict) else enumerate(value)
-        return id(value), tuple((k, id(v)) for k, v in parts)
-    return id(value)
+        return _Itself(value), tuple((k, _Itself(v)) for k, v in parts)
+    return _Itself(value)
 
 
 def settings_of(optimiser: Any) -> tuple[tuple[str, Any], ...]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tensorgrad import tree
 from tensorgrad.compile.sizes import example_lengths
-from tensorgrad.compile.surroundings import PLAIN, Surroundings, containers, modules_in, same_values
+from tensorgrad.compile.surroundings import Surroundings, containers, modules_in, same_values, sign
 from tensorgrad.graph import Node
 from tensorgrad.nn.module import Module, Parameter
 from tensorgrad.tensor import Tensor
@@ -25,7 +25,7 @@ def _module_key(module: Module) -> Any:
     settings = []
     for held in containers(module):
         items = held.items() if isinstance(held, dict) else enumerate(held)
-        settings += [(k, v) if isinstance(v, PLAIN) else (k, type(v), id(v)) for k, v in items]
+        settings += [(k, sign(v)) for k, v in items]
     return id(module), tuple(settings)
 
 
@@ -53,17 +53,19 @@ def _is_array(x: Any) -> bool:
 class Call:
     """The arguments of a call, and what distinguishes it from others.
 
-    values: the arrays among the leaves, whose numbers are in `arrays`. about: everything but the shapes.
+    values: the arrays among the leaves, whose numbers are in `arrays`. around: what the function and the
+    objects among the arguments see besides. about: everything but the shapes.
     """
 
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], around: Surroundings) -> None:
+    def __init__(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.leaves, self.structure = tree.flatten((args, kwargs))
         self.arrays = [k for k, x in enumerate(self.leaves) if _is_array(x)]
         self.values = [x._value if isinstance(x, Node) else np.asarray(x) for x in self.given]
-        self.around = around
-        self.modules = [*modules_in([args, kwargs]), *around.modules()]
+        modules = modules_in([args, kwargs])
+        self.around = Surroundings(fn, *modules, *(x for x in self.leaves if not _is_array(x)))
+        self.modules = list({id(m): m for m in [*modules, *self.around.modules()]}.values())
         kinds = tuple(map(_kind, self.leaves))
-        self.about = kinds, tuple(map(_module_key, self.modules)), form_key(self.structure), around.key()
+        self.about = kinds, tuple(map(_module_key, self.modules)), form_key(self.structure), self.around.key()
 
     @property
     def given(self) -> list[Any]:
@@ -79,8 +81,15 @@ class Call:
         """The objects whose ids are in the key: they must live as long as it."""
         return [
             *self.modules,
+            *(
+                x
+                for m in self.modules
+                for c in containers(m)
+                for x in (c.values() if isinstance(c, dict) else c)
+            ),
             *self.around.values(),
             *(x for x in self.leaves if isinstance(x, Parameter) or not _is_array(x)),
+            *(hook for x in self.leaves if isinstance(x, Node) for hook in x.hooks or ()),
         ]
 
 
@@ -89,8 +98,9 @@ def _kind(x: Any) -> Any:
         return id(x)
     if _is_array(x):
         value = x._value if isinstance(x, Node) else np.asarray(x)
-        return type(x), value.ndim, value.dtype, getattr(x, "requires_grad", False)
-    return (type(x), x) if isinstance(x, PLAIN) else (type(x), id(x))
+        hooks = tuple(map(id, getattr(x, "hooks", None) or ()))
+        return type(x), value.ndim, value.dtype, getattr(x, "requires_grad", False), hooks
+    return sign(x)
 
 
 class Guard:
@@ -129,17 +139,17 @@ class Guard:
                 leaves, now = tree.flatten(a)
                 if not tree.same_structure(structure, now):
                     return None
-            for x, sign in zip(leaves, signs, strict=True):
-                if sign is None or x.__class__ is not sign[0]:
+            for x, known in zip(leaves, signs, strict=True):
+                if known is None or x.__class__ is not known[0]:
                     return None
-                if sign[0] is float:
+                if known[0] is float:
                     values.append(np.asarray(x))
                     continue
-                if x.shape != sign[1] or x.dtype != sign[2]:
+                if x.shape != known[1] or x.dtype != known[2]:
                     return None
                 if x.__class__ is np.ndarray:
                     values.append(x)
-                elif x.requires_grad == sign[3]:
+                elif x.requires_grad == known[3] and not x.hooks:
                     values.append(x._value)
                 else:
                     return None
@@ -148,6 +158,8 @@ class Guard:
 
 def _sign(x: Any) -> Any:
     """What an argument must be again, or None if that takes a longer look."""
+    if getattr(x, "hooks", None):
+        return None
     if type(x) is float:
         return (float,)
     return (

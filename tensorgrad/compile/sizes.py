@@ -42,8 +42,11 @@ def from_numpy() -> bool:
     return sys._getframe(2).f_code.co_filename.startswith(_NUMPY)
 
 
-class SizeUnknown(Exception):  # noqa: N818 - no error: it asks for a program for these lengths alone
-    """A length or number that depends on the free sizes in a way that cannot be written down."""
+class SizeUnknown(BaseException):
+    """A length or number that depends on the free sizes in a way that cannot be written down.
+
+    No Exception, so that an `except` in the user's function does not catch it.
+    """
 
 
 class Size(int):

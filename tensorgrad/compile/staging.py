@@ -10,7 +10,7 @@ rules of the operations. Where it needs what the forward computed at a timestep,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,16 @@ import numpy as np
 from tensorgrad import tree
 from tensorgrad.backward import backpropagate
 from tensorgrad.compile.draws import DrawnLoop
-from tensorgrad.compile.trace import Traced, Tracer
+from tensorgrad.compile.readings import States, Steps, stacked
+from tensorgrad.compile.stand_ins import Traced, TracedNumber, is_number
+from tensorgrad.compile.surroundings import Surroundings, untouched
+from tensorgrad.compile.trace import Tracer
 from tensorgrad.context import change_context, configure, context
 from tensorgrad.errors import GraphError, ShapeError
 from tensorgrad.graph import Node
+from tensorgrad.nn.module import Module
 from tensorgrad.nn.unroll import Unrolled, _masked, _name, _name_state
 from tensorgrad.op import Op
-from tensorgrad.ops import broadcast_to
 from tensorgrad.tensor import Tensor
 
 __all__ = ["LOOP", "READ", "Staged", "StagingTracer", "stage"]
@@ -56,9 +59,9 @@ class Staged:
         """Sort what was noted since the body began into what belongs to a timestep and what does not."""
         self.inside = {id(x) for _, x in self.xs} | {id(before) for _, before, _ in self.carries}
         for node in made:
-            if any(id(x) in self.inside for x in node.operands):
-                self.inside.add(id(node))
-                self.body.append(node)
+            # What a loop within this one does at its timesteps is its own.
+            if id(node) not in self.tracer.staged and any(id(x) in self.inside for x in node.operands):
+                self.take(node)
         captured: dict[int, Node] = {}
         uses = [x for node in self.body for x in node.operands] + [after for *_, after in self.carries]
         for x in [*uses, *extra]:
@@ -68,6 +71,12 @@ class Staged:
         operands = (*(x for x, _ in self.xs), *(init for init, *_ in self.carries), *self.captured)
         live = tuple(k for k, x in enumerate(operands) if isinstance(x, Node) and x.requires_grad)
         self.node = self.tracer.record(LOOP, operands, {"loop": self}, np.zeros(0), live)
+
+    def take(self, node: Traced) -> None:
+        """Make a node a part of the body."""
+        self.inside.add(id(node))
+        self.body.append(node)
+        self.tracer.staged[id(node)] = node
 
     def stack(self, node: Any) -> Any:
         """A node of the body for all timesteps, (T, ...)."""
@@ -82,7 +91,10 @@ class Staged:
 
     def final(self, number: int) -> Any:
         """A part of the state after the last step."""
-        return self._read("final", number, *(lambda v: (v._value.shape, v))(self.carries[number][1]))
+        before = self.carries[number][1]
+        out = self._read("final", number, before._value.shape, before)
+        self.tracer.views[id(out)] = out, self.node
+        return out
 
     def _read(self, kind: str, what: Any, shape: tuple[int, ...], like: Any) -> Any:
         key = kind, what if kind == "final" else id(what)
@@ -94,6 +106,7 @@ class Staged:
                 {"number": len(self.results)},
                 np.zeros(shape, like._value.dtype),
                 (0,) if live and self.node.requires_grad and like._value.dtype.kind == "f" else (),
+                TracedNumber if kind == "final" and type(like) is TracedNumber else Traced,
             )
             out.name = like.name
             self.results.append((kind, what))
@@ -159,6 +172,7 @@ class _Backward:
                 (zeros if first is None else first, leaf, Tensor(zeros) if before is None else before)
             )
         shares = [found[x.index] for x in wanted if x.index in found]
+        self.adopt(self.tracer.nodes[start:])
         self.bring_in(self.tracer.nodes[start:], [*shares, *(end for *_, end in self.back.carries)])
         self.back.close(self.tracer.nodes[start:], shares)
         return self.shares(found)
@@ -187,9 +201,16 @@ class _Backward:
                 if isinstance(after, Node) and after.requires_grad:
                     self.seeds.append((after, leaf))
 
+    def adopt(self, made: list[Traced]) -> None:
+        """What is now read from loops within this one belongs to its own timesteps."""
+        for node in made:
+            if node.op is READ and id(node.operands[0]) in self.loop.inside:
+                self.loop.take(node)
+
     def bring_in(self, made: list[Traced], ends: list[Any]) -> None:
         """What the backward needs of the forward's timestep comes in as a stack."""
-        needed = {id(x): x for node in made for x in node.operands if id(x) in self.loop.inside}
+        mine = [node for node in made if id(node) not in self.tracer.staged]
+        needed = {id(x): x for node in mine for x in node.operands if id(x) in self.loop.inside}
         needed |= {id(x): x for x in ends if id(x) in self.loop.inside}
         self.back.xs += [(self.loop.stack(x), x) for x in needed.values()]
 
@@ -224,9 +245,24 @@ class StagingTracer(Tracer):
 
 
 # --- the forward -------------------------------------------------------------------------------------------
-def stage(tracer: Tracer, cell: Any, xs: Any, state: Any, alive: Any, reverse: bool) -> Unrolled:
-    """`nn.unroll` of a cell over xs (T, ...) as one loop."""
-    T = xs._value.shape[0]
+def stage(
+    tracer: Tracer,
+    cell: Any,
+    xs: Any,
+    state: Any,
+    alive: Any,
+    reverse: bool,
+    tensors: frozenset[int] = frozenset(),
+) -> Unrolled:
+    """`nn.unroll` of a cell over xs (T, ...) as one loop.
+
+    tensors: the parts of the state that are Python numbers at first, but Tensors after a step.
+    """
+    if alive is not None and not isinstance(alive, Node):
+        alive = Tensor(np.asarray(alive))
+    T, first = xs._value.shape[0], state
+    # An array in eager mode: its timesteps are Tensors.
+    xs = tracer.alias(xs)
     if state is None:
         if not hasattr(cell, "initial_state"):
             raise GraphError(
@@ -235,6 +271,7 @@ def stage(tracer: Tracer, cell: Any, xs: Any, state: Any, alive: Any, reverse: b
             )
         state = cell.initial_state(xs[0])
     inits, structure = tree.flatten(state)
+    numbers = {k for k, x in enumerate(inits) if type(x) in (int, float)} - tensors
     inits = [x if isinstance(x, Node) else Tensor(np.array(x)) for x in inits]
     loop = Staged(tracer, T, reverse)
     outer = context().scope
@@ -247,10 +284,14 @@ def stage(tracer: Tracer, cell: Any, xs: Any, state: Any, alive: Any, reverse: b
         loop.xs.append((xs, x))
         _name(labels, "x", x)
         befores = [
-            tracer.leaf(i._value.shape, i._value.dtype, i.name, i._value.dtype.kind == "f") for i in inits
+            tracer.leaf((), i._value.dtype, cls=TracedNumber)
+            if k in numbers
+            else tracer.leaf(i._value.shape, i._value.dtype, i.name, i._value.dtype.kind == "f")
+            for k, i in enumerate(inits)
         ]
         before = tree.unflatten(structure, list(befores))
-        pair = cell(x, before)
+        with untouched([cell] if isinstance(cell, Module) else [], Surroundings(cell), _EVERY_STEP):
+            pair = cell(x, before)
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise ShapeError(f"unroll: the cell must return (output, state), not {type(pair).__name__}")
         output, after = pair
@@ -259,34 +300,32 @@ def stage(tracer: Tracer, cell: Any, xs: Any, state: Any, alive: Any, reverse: b
             loop.xs.append((alive, live))
             output, after = _masked(live, output, after, before, labels)
         _name_state(labels, after)
-    if drawn:
-        tracer.note_draws(DrawnLoop(reverse, drawn))
     afters, form = tree.flatten(after)
     if not tree.same_structure(structure, form):
         raise ShapeError(
             f"unroll: the state goes into the cell as {tree.paths(before)} and comes out as "
             f"{tree.paths(after)}; a compiled loop needs the same form at every step"
         )
+    turned = {k for k in numbers if not is_number(afters[k])}
+    if turned:
+        del tracer.nodes[start:]
+        return stage(tracer, cell, xs, first, alive, reverse, tensors | turned)
     for init, b, a in zip(inits, befores, afters, strict=True):
         loop.carries.append((init, b, _fitting(a, b)))
     outputs, out_form = tree.flatten(output)
     outputs = [o if isinstance(o, Node) else Tensor(np.array(o)) for o in outputs]
     for b, a in zip(befores, afters, strict=True):
         b.name = b.name or (f"{a.name}_prev" if getattr(a, "name", None) else None)
+    if drawn:
+        tracer.note_draws(DrawnLoop(reverse, drawn))
     loop.close(tracer.nodes[start:], [*outputs, *labels.values()])
-    roll = Unrolled(
-        [], None, _Steps(loop, labels, tree.unflatten(out_form, list(outputs))), (), reverse, alive
-    )
-    roll._stacked = tree.unflatten(out_form, [_stacked(loop, o) for o in outputs])
+    steps = Steps(loop, labels, tree.unflatten(out_form, list(outputs)))
+    roll = Unrolled([], None, steps, States(loop, structure, first), reverse, alive)
+    # A node of its own: its gradient has nothing of what is read from single steps.
+    stacks = [stacked(loop, o) for o in outputs]
+    roll._stacked = tree.unflatten(out_form, [tracer.alias(s) for s in stacks])
     roll.state = tree.unflatten(structure, [loop.final(k) for k in range(len(inits))])
     return roll
-
-
-def _stacked(loop: Staged, output: Any) -> Any:
-    if id(output) in loop.inside:
-        return loop.stack(output)
-    # The same at every step.
-    return broadcast_to(output, (loop.length, *output._value.shape))
 
 
 def _fitting(after: Any, before: Traced) -> Any:
@@ -301,18 +340,7 @@ def _fitting(after: Any, before: Traced) -> Any:
     return after
 
 
-class _Steps(Sequence[dict[str, Any]]):
-    """The labelled tensors of every timestep, read from the loop when they are asked for."""
-
-    def __init__(self, loop: Staged, labels: dict[str, Any], output: Any) -> None:
-        self.loop = loop
-        self.labels = {**labels, "output": output} if isinstance(output, Node) else labels
-
-    def __len__(self) -> int:
-        return self.loop.length
-
-    def __getitem__(self, t: Any) -> Any:
-        return {name: _stacked(self.loop, x)[t] for name, x in self.labels.items()}
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (self[t] for t in range(len(self)))
+_EVERY_STEP = (
+    "but every timestep of a compiled loop is the same. Carry in the state what changes from step to step, "
+    "and read what every step labels (tg.label) from roll.steps"
+)

@@ -1,14 +1,11 @@
 """Tracing: a function is run once on stand-ins for its arguments, and every operation is written down.
 
-A `Traced` is a Tensor whose values are not known. It carries zeros of the right shape and dtype, so that
-every operation's own forward says what shape and dtype its result has. While a function is traced the
-context holds a `Tracer`, and all operations go through it: those on parameters and on gradients too, so the
-very same gradient rules that eager mode runs write down the backward program.
+While a function is traced the context holds a `Tracer`, and all operations go through it: those on parameters
+and on gradients too, so the very same gradient rules that eager mode runs write down the backward program.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,190 +14,23 @@ import numpy as np
 
 from tensorgrad.compile.draws import Draw
 from tensorgrad.compile.effects import Effects
-from tensorgrad.compile.lengths import FreeAxis, FreeLength, plain
-from tensorgrad.compile.sizes import SizeUnknown, from_user, user_line
+from tensorgrad.compile.lengths import plain
+from tensorgrad.compile.sizes import SizeUnknown, user_line
+from tensorgrad.compile.stand_ins import AS_ARRAY, Traced, TracedArray, TracedNumber, is_number, unknown
 from tensorgrad.context import configure, context
-from tensorgrad.errors import GraphError, TensorgradError, operand_error
+from tensorgrad.errors import GraphError, operand_error
 from tensorgrad.graph import Node, as_constant
 from tensorgrad.op import Op
 from tensorgrad.ops import index
 from tensorgrad.tensor import Tensor
 
-__all__ = ["ARGUMENT", "AS_ARRAY", "SCALAR", "Traced", "TracedArray", "TracedNumber", "Tracer"]
+__all__ = ["ARGUMENT", "CHECK", "TIMESTEPS", "Tracer", "tracing"]
 
 _GETITEM = index._getitem.op  # type: ignore[attr-defined]
 _SCATTER = index._scatter.op  # type: ignore[attr-defined]
 ARGUMENT = Op("argument", lambda x: x, (lambda g, ans, x: g,))
-AS_ARRAY = Op("as_array", lambda x: x, (lambda g, ans, x: g,))
-SCALAR = Op("scalar", lambda x: x, (lambda g, ans, x: g,))
 CHECK = Op("check_range", lambda x, **params: x, differentiable=False)
 TIMESTEPS = Op("timesteps", lambda x: np.arange(len(x)), differentiable=False)
-
-
-def _unknown(what: str) -> Any:
-    def method(self: Traced, *args: Any, **kwargs: Any) -> Any:
-        raise GraphError(
-            f"tg.compile: {what} needs the values of the {self.describe()}, which are known only when the "
-            f"compiled function runs{user_line()}. Choose with tg.where, index with arrays, and return what "
-            "you want to look at"
-        )
-
-    return method
-
-
-def _size(shape: tuple[int, ...], axis: int | None = None) -> int:
-    return math.prod(shape) if axis is None else shape[axis]
-
-
-class Traced(Tensor):
-    """A value that will be computed when the program runs."""
-
-    __slots__ = ()
-
-    numpy = _unknown("numpy()")
-    item = _unknown("item()")
-    tolist = _unknown("tolist()")
-    __array__ = _unknown("an array")
-    __bool__ = _unknown("a decision (if, while, and, or)")
-    __float__ = _unknown("float()")
-    __int__ = _unknown("int()")
-    __index__ = _unknown("an index or range")
-    __dlpack__ = _unknown("DLPack")
-
-    @property
-    def data(self) -> Any:
-        """The values, which are not known."""
-        return _unknown("data")(self)
-
-    @data.setter
-    def data(self, value: Any) -> None:
-        raise GraphError(
-            f"tg.compile: the argument {self.name!r} cannot be given new values{user_line()}. Return them, "
-            "or take the Tensor from outside, or as a parameter of a Module"
-            if self.is_leaf
-            else f"data of the {self.describe()} is computed; only leaves can be given new values"
-        )
-
-    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        if func is np.shape:
-            return args[0].shape
-        if func in (np.ndim, np.size):
-            return self.ndim if func is np.ndim else _size(self.shape, *args[1:], **kwargs)
-        try:
-            return super().__array_function__(func, types, args, kwargs)
-        except TypeError as error:
-            if isinstance(error, TensorgradError):
-                raise
-            raise GraphError(f"tg.compile: {error}{user_line()}") from None
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        try:
-            return super().__array_ufunc__(ufunc, method, *inputs, **kwargs)
-        except TypeError as error:
-            if isinstance(error, TensorgradError):
-                raise
-            raise GraphError(f"tg.compile: {error}{user_line()}") from None
-
-    def __getattr__(self, name: str) -> Any:
-        if hasattr(np.ndarray, name) and not name.startswith("_"):
-            _unknown(name)(self)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The lengths of the axes; those that are free are examples."""
-        tracer = context().tracer
-        shape: tuple[int, ...] = self._value.shape
-        if tracer is None or not tracer.free:
-            return shape
-        return tuple(FreeLength(n) if n in tracer.free else FreeAxis(n) if n else n for n in shape)
-
-    @property
-    def size(self) -> int:
-        """How many elements there are."""
-        return _size(self.shape)
-
-    def __len__(self) -> int:
-        n = super().__len__()
-        tracer = context().tracer
-        if tracer is not None and n in tracer.free and from_user():
-            raise SizeUnknown(f"len() of a free length{user_line()}")
-        return n
-
-    def __repr__(self) -> str:
-        return f"Traced(shape={self.shape}, dtype={self.dtype})"
-
-    __format__ = __str__ = _unknown("text")
-
-    def apply_op(self, op: Op, operands: tuple[Any, ...], params: dict[str, Any]) -> Node:
-        if context().tracer is None:
-            raise GraphError(
-                f"{op.name}: the {self.describe()} stands for a value within a compiled function and was "
-                "kept from when that was traced; return from the function what is needed outside of it"
-            )
-        return super().apply_op(op, operands, params)
-
-
-Traced.result_class = Traced
-
-
-def _no_longer_in_place(symbol: str, method: Any) -> Any:
-    def refuse(self: TracedArray, other: Any) -> Any:
-        if not self.ndim and self.op not in (None, AS_ARRAY):
-            # NumPy's scalars never change in place.
-            return method(self, other)
-        raise GraphError(
-            f"tg.compile: {symbol} would change an array in place, and all that shows the same array"
-            f"{user_line()}. Write x = x {symbol[:-1]} y"
-        )
-
-    return refuse
-
-
-class TracedArray(Traced):
-    """What is an ndarray in eager mode: an array among the arguments, a gradient, what is made of them."""
-
-    __slots__ = ()
-
-    __iadd__ = _no_longer_in_place("+=", Tensor.__add__)
-    __isub__ = _no_longer_in_place("-=", Tensor.__sub__)
-    __imul__ = _no_longer_in_place("*=", Tensor.__mul__)
-    __itruediv__ = _no_longer_in_place("/=", Tensor.__truediv__)
-    __imatmul__ = _no_longer_in_place("@=", Tensor.__matmul__)
-    __ipow__ = _no_longer_in_place("**=", Tensor.__pow__)
-
-
-class TracedNumber(TracedArray):
-    """What is a Python number in eager mode: a float among the arguments, a learning rate, a count.
-
-    It takes the dtype of the array that it meets, as Python's numbers do.
-    """
-
-    __slots__ = ()
-
-    __iadd__ = Tensor.__add__
-    __isub__ = Tensor.__sub__
-    __imul__ = Tensor.__mul__
-    __itruediv__ = Tensor.__truediv__
-    __ipow__ = Tensor.__pow__
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        return _scalar(super().__array_ufunc__(ufunc, method, *inputs, **kwargs))
-
-    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return _scalar(super().__array_function__(func, types, args, kwargs))
-
-
-def _scalar(x: Any) -> Any:
-    """What NumPy makes of numbers is a scalar of NumPy's, which has a dtype of its own."""
-    if type(x) is not TracedNumber:
-        return x
-    return context().tracer.record(SCALAR, (x,), {}, x._value, (), TracedArray)
-
-
-def _is_number(x: Any) -> bool:
-    """Whether x is a number of Python's, or stands for one."""
-    return type(x) is TracedNumber or (isinstance(x, (int, float)) and not isinstance(x, np.generic))
 
 
 def _example(op: Op, args: list[Any], params: dict[str, Any]) -> Any:
@@ -234,7 +64,13 @@ class Tracer:
         # The draws, and the loops that are open, each with what is drawn in it.
         self.draws: list[Any] = []
         self.loops: list[tuple[Any, list[Any]]] = []
+        # The nodes that belong to the body of a loop.
+        self.staged: dict[int, Any] = {}
         self.decisions: list[Any] = []
+        # The last error that says that values are needed.
+        self.refused: GraphError | None = None
+        # What is read from a timestep of a loop, each with that loop.
+        self.views: dict[int, tuple[Any, Any]] = {}
 
     def leaf(
         self,
@@ -288,7 +124,7 @@ class Tracer:
         except (ValueError, TypeError, IndexError, KeyError, OverflowError) as cause:
             raise operand_error(op.name, operands, params, now.scope, cause) from None
         arrays = all(isinstance(x, TracedArray) for x in kept if isinstance(x, Node))
-        kind = TracedNumber if all(map(_is_number, operands)) else TracedArray if arrays else Traced
+        kind = TracedNumber if all(map(is_number, operands)) else TracedArray if arrays else Traced
         live: tuple[int, ...] = ()
         if op.differentiable and now.recording:
             live = tuple(k for k, x in enumerate(kept) if isinstance(x, Node) and x.requires_grad)
@@ -301,7 +137,7 @@ class Tracer:
         dtypes = [
             x.dtype  # type: ignore[union-attr]
             for x in operands
-            if isinstance(x, (Node, np.ndarray, np.generic)) and not _is_number(x)
+            if isinstance(x, (Node, np.ndarray, np.generic)) and not is_number(x)
         ]
         if not dtypes:
             return operands
@@ -339,6 +175,11 @@ class Tracer:
         """Whether a Tensor was there before the trace."""
         return not isinstance(x, Traced) and x.index < self.before
 
+    def met(self) -> list[Any]:
+        """The Tensors from outside that operations were run on, also where only a gradient came of it."""
+        met = {id(x): x for node in self.nodes for x in node.operands if isinstance(x, Node)}
+        return [x for x in [*met.values(), *self.effects.owners.values()] if self.is_outside(x)]
+
     def is_argument(self, x: Any) -> bool:
         """Whether it is a stand-in for an argument."""
         return id(x) in self.arguments
@@ -350,7 +191,7 @@ class Tracer:
     def must_know(self, x: Any, what: str) -> None:
         """Raise GraphError for a Tensor whose values are unknown."""
         if self.is_unknown(x):
-            _unknown(what)(x)
+            unknown(what)(x)
 
     def array_of(self, x: Any) -> Traced:
         """The values of a Tensor as an array."""
@@ -406,8 +247,13 @@ class Tracer:
     # --- what the package asks for ---------------------------------------------------------------------
     def as_input(self, x: Tensor) -> Traced:
         """x under another name, with a gradient of its own."""
-        node = self.record(ARGUMENT, (x,), {}, x._value, (0,) if x.requires_grad else ())
+        node = self.alias(x)
         node.requires_grad = True
+        return node
+
+    def alias(self, x: Any) -> Traced:
+        """x as a node of its own."""
+        node = self.record(ARGUMENT, (x,), {}, x._value, (0,) if x.requires_grad else ())
         node.name = x.name
         return node
 

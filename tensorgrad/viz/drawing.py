@@ -197,9 +197,7 @@ class Drawing:
         with collector_paused():
             extra = {}
             if values or grads:
-                extra = {
-                    box.id: notes(box.id, measures, values=values, grads=grads) for box in self.model.boxes
-                }
+                extra = {box.id: notes(box, measures, values=values, grads=grads) for box in self.model.boxes}
             placed = place(self.model, vertical=vertical, extra=extra)
             return paint(placed, measures, backward=backward, compare=compare is not None)
 

@@ -229,7 +229,17 @@ def _cell(name: str, frame: str, parts: list[Box]) -> Box:
     last = states[-1]
     count = f"{len(parts)} operation{'s' if len(parts) > 1 else ''}"
     notes = tuple(f"{box.name or box.role} = {box.op} {box.shape}" for box in parts)
-    return Box(name, "cell", named, count, last.shape, last.dtype, frame, "cell", notes, last.number)
+    one = Box(name, "cell", named, count, last.shape, last.dtype, frame, "cell", notes, last.number)
+    return replace(one, states=_told_apart(states, frame)) if len(states) > 1 else one
+
+
+def _told_apart(states: list[Box], frame: str) -> tuple[Box, ...]:
+    """The states of a timestep; those of one name, as of two layers, by their places in the timestep."""
+    names = Counter(box.name for box in states)
+    return tuple(
+        box if box.name and names[box.name] == 1 else replace(box, name=box.id[len(frame) + 1 :])
+        for box in states
+    )
 
 
 def rolled(model: Model) -> Model:

@@ -29,6 +29,7 @@ class Box:
         role: its id within the frame; boxes of one role in sibling timesteps correspond.
         notes: what else is known, a line each.
         number: the creation number of its node; None for a constant, which has none.
+        states: of a cell that makes several states those, under names that tell them apart; else empty.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Box:
     role: str
     notes: tuple[str, ...] = ()
     number: int | None = None
+    states: tuple[Box, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

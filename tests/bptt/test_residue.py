@@ -58,6 +58,14 @@ def test_a_constant_factor_is_named(factor: float, words: str) -> None:
     assert said(factor * weight(), weight(), None) == [f"it {words}"]
 
 
+@pytest.mark.parametrize("factor", [1 + 1e-6, 1 - 1e-7, -1 - 1e-6, 1 + 3e-9])
+def test_a_factor_near_1_is_told_from_it(factor: float) -> None:
+    said_of_it = residue([factor * weight()], [weight()])[0]
+    number = float(said_of_it.split()[2])
+    assert abs(number - factor) < 0.1 * abs(abs(factor) - 1)
+    assert said_of_it == f"it is {number!r} times the right gradient"
+
+
 def test_a_factor_that_is_two_sizes_at_once_has_both_names() -> None:
     right = weight()
     assert residue([4 * right], [right], None, {"T": 4, "B": 4}) == [

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +289,26 @@ def test_ids_out_of_range_are_found_at_every_call() -> None:
     run(model, xs, lengths)
     with pytest.raises(ValueError, match="length"):
         run(model, xs, np.array([1, 5]))
+
+
+def test_ids_out_of_range_are_the_error_of_eager_mode() -> None:
+    model, (xs, ys, _) = tagger("rnn"), batch(4, 2)
+    step = tg.compile(loss_of)
+    step(model, xs, ys)
+    with pytest.raises(ShapeError, match="label"):
+        loss_of(model, xs, ys + 7)
+    with pytest.raises(ShapeError, match="label"):
+        step(model, xs, ys + 7)
+
+
+def test_compiling_says_whether_the_products_could_be_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[int] = []
+    monkeypatch.setattr(import_module("tensorgrad.compile.api"), "say_once", lambda: said.append(1))
+    step = tg.compile(lambda x: x * 2)
+    assert not said
+    step(np.ones(3))
+    step(np.ones(3))
+    assert len(said) == 1
 
 
 def test_a_failed_call_leaves_the_function_usable() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +99,41 @@ def test_values_of_a_timestep_belong_to_the_loop() -> None:
         nn.unroll(cell, xs, np.zeros(2))
         return states[0].sum()
 
+    with pytest.raises(GraphError, match=r"gives states a new value.*roll\.steps"):
+        tg.compile(fn)(X)
+
+
+def test_values_of_a_timestep_do_not_leave_by_other_ways() -> None:
+    class Keeper:
+        pass
+
+    def fn(xs: Any) -> Any:
+        seen = Keeper()
+
+        def cell(x: Any, h: Any) -> Any:
+            vars(seen)["gate"] = tg.tanh(x + h)
+            return vars(seen)["gate"], vars(seen)["gate"]
+
+        nn.unroll(cell, xs, np.zeros(2))
+        return vars(seen)["gate"].sum()
+
     with pytest.raises(GraphError, match=r"belongs to a timestep.*roll\.steps"):
         tg.compile(fn)(X)
 
 
 def test_values_do_not_leave_the_trace() -> None:
     kept: list[Any] = []
-    step = tg.compile(lambda x: kept.append(x) or x * 2)
-    step(X)
+    refused = tg.compile(lambda x: kept.append(x) or x * 2)
+    with pytest.raises(GraphError, match="gives kept a new value"):
+        refused(X)
+    assert not kept
+
+    def hide(x: Any) -> Any:
+        vars(hide)["kept"] = x
+        return x * 2
+
+    tg.compile(hide)(X)
+    kept = [vars(hide)["kept"]]
     with pytest.raises(GraphError, match="was kept from when that was traced"):
         kept[0] + 1
     with pytest.raises(GraphError, match="another call"):
@@ -113,11 +141,10 @@ def test_values_do_not_leave_the_trace() -> None:
 
 
 def test_an_exception_while_tracing_leaves_all_as_it_was() -> None:
-    calls = []
+    calls = count(1)
 
     def fails_at_first(x: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 1:
+        if next(calls) == 1:
             raise RuntimeError("no")
         return x * 2
 
@@ -126,6 +153,37 @@ def test_an_exception_while_tracing_leaves_all_as_it_was() -> None:
         step(X)
     assert type(tg.tensor(X) * 2) is tg.Tensor
     assert_same(step(X), X * 2)
+
+
+def test_a_refusal_that_the_function_catches() -> None:
+    def fn(x: Any) -> Any:
+        try:
+            return x * 2 if float(x.sum()) > 0 else x
+        except Exception:
+            return x * 3
+
+    with pytest.raises(GraphError, match=r"float\(\) needs the values|item\(\) needs the values"):
+        tg.compile(fn)(tg.tensor(X))
+
+
+def test_a_decision_by_a_length_within_a_try() -> None:
+    def fn(x: Any) -> Any:
+        try:
+            return x * 2 if x.shape[0] > 3 else x
+        except Exception:
+            return x * 3
+
+    for T in (2, 5):
+        check(fn, np.ones((T, 2, 3)))
+
+
+def test_long_names_are_cut_but_lines_are_not() -> None:
+    def fn(x: Any) -> Any:
+        y = [tg.label(tg.tanh(x + k), f"{'n' * 150}{k}") for k in range(20)]
+        return [*y, *(v * 2 for v in y)]
+
+    step = check(fn, X)
+    assert max(map(len, step.source.splitlines())) <= 120
 
 
 # --- decisions by lengths ----------------------------------------------------------------------------------

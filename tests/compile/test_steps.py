@@ -454,6 +454,7 @@ def test_the_saved_step_takes_and_gives_the_state(tmp_path: Path) -> None:
         "import sys; sys.modules['tensorgrad'] = None\n"
         "import numpy as np, page\n"
         "z = np.load('given.npz'); xs, ys, feed, *state = [z[f'arr_{k}'] for k in range(len(z))]\n"
+        "state = [s if s.ndim else s.item() for s in state]\n"
         "for _ in range(3):\n"
         "    out = page.step(xs, ys, *state)\n"
         "    state = [s if n < 0 else out[n] for s, n in zip(state, feed)]\n"

@@ -228,7 +228,7 @@ def _labels(picture: Picture) -> Iterator[str]:
             yield f"the title of {outline.frame.id} is too long"
     for wire in picture.wires:
         if wire.label:
-            x, y, upright = label_place(wire.points)
+            x, y, upright = label_place(wire)
             width = text_width(wire.label, 10.0)
             place = (
                 (x + 5, y - 4, x + 5 + width, y + 6)

@@ -216,6 +216,25 @@ def test_hovering_tells_about_a_box(rnn: Page) -> None:
     assert not rnn.locator("#hint").is_visible()
 
 
+def test_a_cell_of_several_states_tells_of_each(open_page: Callable[..., Page]) -> None:
+    page = open_page("saved")
+    norms = page.evaluate(
+        """() => {
+          const { grads, tensors } = tensorgradPage.data;
+          const ids = [...Array(tensors.count).keys()].map((i) => [tensors.id(i), grads.norm(i)]);
+          return Object.fromEntries(ids.filter(([id]) => ['t0.c', 't0.h', 't0.cell'].includes(id)));
+        }"""
+    )
+    assert norms["t0.cell"] == max(norms["t0.c"], norms["t0.h"])
+    assert norms["t0.c"] != norms["t0.h"]
+    words = "‖gradient‖ c {:.4g}, h {:.4g}".format(norms["t0.c"], norms["t0.h"])
+    for level, focus in (("2", "t0.cell"), ("3", "t3.cell")):
+        press(page, level)
+        point_at(page, focus)
+        assert words in text_of(page, "#hint")
+        assert page.locator("#inspector caption").all_inner_texts() == ["c", "h"]
+
+
 def test_hovering_tells_what_flows_along_a_wire(rnn: Page) -> None:
     words = point_at_wire(rnn, "t0.a", "t0.h")
     assert re.search(r"a \(t=0\) → h \(t=0\)\s*flows back: norm 0\.\d+", words)
@@ -300,7 +319,19 @@ def test_the_label_of_a_loop_stands_clear_of_its_box(open_page: Callable[..., Pa
           const beside = (one) => one.x + one.width <= x || x + width <= one.x;
           const apart = (one) => beside(one) || one.y + one.height <= y || y + height <= one.y;
           const rects = [...document.querySelectorAll('#paper rect')].map((it) => it.getBBox());
-          return rects.filter((one) => !apart(one) && !(within(one) && one.height > 5 * height)).length;
+          const over = rects.filter((one) => !apart(one) && !(within(one) && one.height > 5 * height)).length;
+          // Nor is it struck through by a line: in the print its letters stand on one that is no taller.
+          const [middle, across] = [x + width / 2, y + height / 2];
+          const lines = [...document.querySelectorAll('#paper path[stroke]')];
+          const struck = lines.filter((line) => {
+            const length = line.getTotalLength();
+            for (let at = 0; at < length; at += 1) {
+              const point = line.getPointAtLength(at);
+              if (Math.abs(point.x - middle) < width / 2 && Math.abs(point.y - across) < height / 4) return true;
+            }
+            return false;
+          });
+          return over + struck.length;
         }"""
     )
     media(page, media="screen")
@@ -564,6 +595,24 @@ def test_pause_and_scrub_and_stop(open_page: Callable[..., Page]) -> None:
     press_now("Escape")
     page.clock.run_for(100)
     assert page.evaluate("tensorgradPage.state.now") is None
+
+
+@pytest.mark.parametrize(("name", "way"), [("rnn", "forward"), ("compared", "backward")])
+def test_a_frame_whose_time_lies_before_the_key(open_page: Callable[..., Page], name: str, way: str) -> None:
+    page = open_page(name, clock=True)
+    if name == "compared":
+        press(page, "c")
+    page.clock.run_for(100)
+    page.evaluate(
+        "() => { const now = performance.now.bind(performance); performance.now = () => now() + 500; }"
+    )
+    page.keyboard.press("Space")
+    page.clock.run_for(60)
+    timeline = page.locator("#timeline")
+    assert (timeline.get_attribute("data-pass"), timeline.get_attribute("data-playing")) == (way, "true")
+    first = page.evaluate("tensorgradPage.state.now")
+    page.clock.run_for(1000)
+    assert (page.evaluate("tensorgradPage.state.now") > first) == (way == "forward")
 
 
 @pytest.mark.parametrize("speed", ["0.25", "4"])

@@ -27,7 +27,7 @@ from tensorgrad.viz.painting.notes import notes
 from tensorgrad.viz.painting.paint import paint
 from tensorgrad.viz.picture import Outline, Patch, Picture, Stroke, Text
 from tensorgrad.viz.place import place
-from tensorgrad.viz.style.color import AGREES, SPECIAL, oklab
+from tensorgrad.viz.style.color import AGREES, SPECIAL, oklab, short
 from tensorgrad.viz.style.palette import INK
 from tensorgrad.viz.style.text import shortened, text_width
 from tensorgrad.viz.writers.dot import to_dot
@@ -453,12 +453,18 @@ def test_the_first_divergence_is_marked_with_the_doctors_words(
     placed = next(each for each in picture.boxes if each.box.id == first)
     (line,) = [mark for mark in picture.marks if isinstance(mark, Stroke) and mark.color == INK]
     x, y = line.points[0]
-    on_edge = (
-        (x == pytest.approx(placed.x + placed.width / 2) and y == placed.y)
-        if vertical
-        else (x == placed.x and y == pytest.approx(placed.y + placed.height / 2))
-    )
-    assert on_edge
+    if vertical:
+        assert y == placed.y
+        assert placed.x < x < placed.x + placed.width
+    else:
+        assert x == placed.x
+        assert placed.y < y < placed.y + placed.height
+    # Nor does it run along another line into the box.
+    along = 0 if vertical else 1
+    ends = {
+        wire.points[k][along] for wire in picture.wires for k in (0, -1) if first in (wire.tail, wire.head)
+    }
+    assert min(abs(end - (x, y)[along]) for end in ends) > 3
     for (ax, ay), (bx, by) in itertools.pairwise(line.points):
         for each in picture.boxes:
             beside = max(ax, bx) <= each.x or min(ax, bx) >= each.x + each.width
@@ -582,12 +588,74 @@ def test_any_words_find_room(words: str, title: str) -> None:
     assert_in_order(bare, picture)
 
 
+# --- cells of several states -----------------------------------------------------------------------------
+def test_a_cell_of_several_states_has_the_numbers_of_each() -> None:
+    case = char_rnn(3, "lstm")
+    drawing = tg.viz.draw(
+        case.output, unrolled=case.unrolled, level="cell", values=True, grads=True, backward=True
+    )
+    norms = {
+        name: float(np.linalg.norm(tg.grad(case.output, [case.unrolled.steps[1][name]])[0])) for name in "ch"
+    }
+    said = [f"{name} {short(norm)}" for name, norm in norms.items()]
+    cell = next(placed for placed in drawing.picture.boxes if placed.box.id == "t1.cell")
+    written = [line.text for line in cell.lines if line.style == "note"]
+    assert [text for text in written if "grad" in text] == [f"|grad| {one}" for one in said]
+    assert [text[:2] for text in written[:-2]] == ["c ", "c ", "h ", "h "]
+    looks = drawing.picture.looks
+    assert looks["t1.cell"].hint == f"norm of the gradient {', '.join(said)}"
+    # In the colour of the larger.
+    whole = tg.viz.draw(case.output, unrolled=case.unrolled, backward=True).picture.looks
+    assert norms["c"] != norms["h"]
+    assert looks["t1.cell"].fill == whole[f"t1.{max(norms, key=norms.__getitem__)}"].fill
+
+
+def test_a_cell_of_several_states_has_the_error_of_each() -> None:
+    case = char_rnn(3, "lstm")
+    given = {n: np.stack(tg.grad(case.output, [s[n] for s in case.unrolled.steps])) for n in "ch"}
+    given["c"][1] *= 1.5
+    report = tg.bptt.compare(case.output, given, unrolled=case.unrolled)
+    looks = tg.viz.draw(case.output, unrolled=case.unrolled, level="cell", compare=report).picture.looks
+    error = short(report.steps["c"][1])
+    assert looks["t1.cell"].hint.startswith(f"relative error at most {error}: c {error}, h 0")
+
+
+def test_states_of_one_name_are_told_apart() -> None:
+    case = GRAPHS["stacked"](2)
+    drawing = tg.viz.draw(case.output, unrolled=case.unrolled, level="cell", grads=True)
+    hint = drawing.picture.looks["t0.cell"].hint
+    assert [name in hint for name in ("lower.c ", "lower.h ", "upper.c ", "upper.h ")] == [True] * 4
+
+
+def test_numbers_written_in_a_rolled_picture_say_whose_they_are() -> None:
+    case = char_rnn(9)
+    given = {"h": 2 * np.stack(tg.grad(case.output, [s["h"] for s in case.unrolled.steps]))}
+    report = tg.bptt.compare(case.output, given, unrolled=case.unrolled)
+
+    def told(**wanted: Any) -> str:
+        drawing = tg.viz.draw(case.output, unrolled=case.unrolled, level="rolled", steps=[4], **wanted)
+        return " ".join(mark.text for mark in drawing.picture.marks if isinstance(mark, Text))
+
+    worst = "Boxes have the colour of the worst error of all timesteps."
+    assert told(compare=report).endswith(worst)
+    both = told(compare=report, values=True, backward=True)
+    assert f"{worst} The texts in boxes and lines have the numbers of t=4; the strips have all." in both
+    assert "The texts in boxes have the numbers of t=4; the strips have all." in told(
+        compare=report, values=True
+    )
+    assert "Boxes have the numbers of t=4." in told(grads=True)
+    assert told(values=True) == "The texts in boxes have the numbers of t=4."
+    assert told() == ""
+
+
 # --- the text in boxes -----------------------------------------------------------------------------------
 def test_notes() -> None:
+    x = Box("x", "input", "x", "", "(4,)", "float64", "", "x")
+
     def of(array: Any, **wanted: Any) -> tuple[str, ...]:
         numbers = numbers_of({"x": np.asarray(array)})
         wanted = wanted or {"values": True, "grads": True}
-        return notes("x", Measures(numbers, numbers), **wanted)
+        return notes(x, Measures(numbers, numbers), **wanted)
 
     assert of([-0.31, 0.99, 0.12]) == ("-0.31 .. 0.99", "mean 0.267", "|grad| 1.04")
     assert of(2.5) == ("2.5", "|grad| 2.5")
@@ -606,4 +674,4 @@ def test_notes() -> None:
     for line in of([-1.234567e-100, 2.345678e-100], values=True) + of([-98765.4, 12345.6], values=True):
         assert shortened(line) == line
     assert of([3e-200, 4e-200], grads=True) == ("|grad| 5.0e-200",)
-    assert notes("y", Measures(), values=True, grads=True) == ()
+    assert notes(x, Measures(), values=True, grads=True) == ()

@@ -18,6 +18,8 @@ from tensorgrad.viz.build import build
 from tensorgrad.viz.model import Arrow, Box, Frame, Model
 from tensorgrad.viz.picture import Picture, Placed, Wire
 from tensorgrad.viz.place import place
+from tensorgrad.viz.style.shapes import LABEL_SIZE, label_place
+from tensorgrad.viz.style.text import text_width
 
 from .conftest import GRAPHS, Case, attention, bidirectional, char_rnn, running_sum
 from .graphs import (
@@ -324,6 +326,29 @@ def test_a_rolled_cell_has_a_loop_with_its_count() -> None:
     picture = place(levels.rolled(model_of(char_rnn(6))))
     (loop,) = wires_of(picture, "loop")
     assert (loop.tail.split(".")[1], loop.head.split(".")[1], loop.label) == ("h", "a", "× 6")
+
+
+@pytest.mark.parametrize("vertical", [False, True])
+@pytest.mark.parametrize("name", ["rnn", "lstm", "stacked", "lengths, own cell"])
+def test_the_count_of_loops_stands_clear_of_all_lines(name: str, vertical: bool) -> None:
+    picture = place(levels.rolled(levels.cells(model_of(GRAPHS[name](5)))), vertical=vertical)
+    # As a backward draws them, and as a forward does.
+    for turned in (1, -1):
+        wires = [replace(wire, points=wire.points[::turned]) for wire in picture.wires]
+        (labelled,) = (wire for wire in wires if wire.label)
+        assert labelled.label == "× 5"
+        x, y, upright = label_place(labelled)
+        wide = text_width(labelled.label, LABEL_SIZE)
+        left, right = (x + 5, x + 5 + wide) if upright else (x - wide / 2, x + wide / 2)
+        low, high = (y - 4, y + 4) if upright else (y - 11, y - 3)
+        for wire in wires:
+            for (ax, ay), (bx, by) in stretches(wire):
+                apart = max(ax, bx) < left or min(ax, bx) > right or max(ay, by) < low or min(ay, by) > high
+                assert apart, wire
+    for loop in wires_of(picture, "loop"):
+        # Much further than any border is thick.
+        (ax, ay), (bx, by) = next(stretches(loop))
+        assert abs(bx - ax) + abs(by - ay) > 10
 
 
 # --- the rest -----------------------------------------------------------------------------------------------

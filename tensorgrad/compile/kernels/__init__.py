@@ -7,23 +7,48 @@ the page; build compiles them and keeps them on disk. numba is imported when the
 
 from __future__ import annotations
 
-import importlib.util
+import warnings
 from typing import Any
 
 from tensorgrad.errors import UserError
 
-__all__ = ["fast_page", "wanted"]
+__all__ = ["OLDEST", "fast_page", "wanted"]
+
+
+OLDEST = (0, 62)
+"""The first numba whose LLVM has all that kernels use on every CPU; an older one ends the process."""
 
 
 def wanted(fast: bool) -> bool:
-    """`fast`. Raises UserError where kernels are wanted and numba is missing."""
-    if fast and importlib.util.find_spec("numba") is None:
-        raise UserError('fast=True needs numba: pip install "tensorgrad-rnn[fast]"')
+    """`fast`. Raises UserError where kernels are wanted and numba is missing or too old."""
+    if fast:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            found = version("numba")
+        except PackageNotFoundError:
+            found = ""
+        if tuple(int(n) for n in found.split(".")[:2] if n.isdigit()) < OLDEST:
+            least, there = ".".join(map(str, OLDEST)), f"{found} is" if found else "none is"
+            raise UserError(
+                f"fast=True needs numba {least} or newer ({there} installed): "
+                'pip install "tensorgrad-rnn[fast]"'
+            )
     return fast
 
 
 def fast_page(program: Any, name: str, sizes: dict[str, tuple[int, int]]) -> Any:
-    """The page of a program with kernels, or None where nothing in it can be one."""
+    """The page of a program with kernels; None where it has none, since nothing in it can be one, or since
+    one cannot be made: then with a RuntimeWarning."""
     from tensorgrad.compile.kernels.writer import emit_fast
 
-    return emit_fast(program, name, sizes)
+    try:
+        return emit_fast(program, name, sizes)
+    except Exception as why:
+        warnings.warn(
+            f"tensorgrad.compile: {name} runs in NumPy, since its kernels could not be made "
+            f"({type(why).__name__}: {why})",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None

@@ -74,7 +74,7 @@ def blas() -> Blas | None:
 _ROW_MAJOR, _PLAIN, _TURNED = 101, 111, 112
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def product(context: Any, x: Any, W: Any, out: Any) -> Any:
     """out = x @ W, for rows (or one row) x of any distance and a contiguous W."""
     if not all(isinstance(a, types.Array) and a.dtype == W.dtype for a in (x, W, out)):

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -49,12 +48,12 @@ from tensorgrad.compile.kernels.functions import exp, log, maximum, minimum, plu
 """
 
 
-class _ArraysApart(Compiler):
+class _ArraysApart(Compiler):  # type: ignore[misc]
     """numba's compiler, told that the arrays a kernel is given do not overlap where it writes."""
 
     def define_pipelines(self) -> Any:
         self.state.flags.noalias = True
-        return super().define_pipelines()  # type: ignore[no-untyped-call]
+        return super().define_pipelines()
 
 
 def cache_folder() -> Path | None:
@@ -109,9 +108,12 @@ def _built(name: str, text: str, signature: Any) -> Callable[..., Any]:
     key = hashlib.sha256("\n".join([text, str(signature), _surroundings()]).encode()).hexdigest()[:24]
     path = _written(key, text)
     if path is not None:
+        kept = any(_machine_code(path))
         try:
             return _compiled(name, text, signature, path)
         except Exception as damage:
+            if not kept:
+                raise
             _forget(path)
             _say_once(f"a kept kernel was damaged and is made anew ({type(damage).__name__}: {damage})")
             with contextlib.suppress(OSError):
@@ -165,9 +167,14 @@ def _written(key: str, text: str) -> Path | None:
     return path
 
 
+def _machine_code(path: Path) -> Iterator[Path]:
+    """The files in which numba keeps a module's machine code."""
+    return (path.parent / "__pycache__").glob(f"{path.stem}.*.nb?")
+
+
 def _forget(path: Path) -> None:
     """Delete what was kept of a kernel."""
-    for kept in (path.parent / "__pycache__").glob(f"{path.stem}.*.nb?"):
+    for kept in list(_machine_code(path)):
         with contextlib.suppress(OSError):
             kept.unlink()
 

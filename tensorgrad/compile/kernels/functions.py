@@ -202,7 +202,7 @@ minimum = _of_two("minimum")
 """The smaller of two floats, or NaN if one of them is NaN."""
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def plus(context: Any, total: Any, x: Any) -> Any:
     """total + x in a sum whose order is free, so that several are added at once."""
     if not (isinstance(total, types.Float) and total == x):

@@ -49,10 +49,10 @@ def _copied_loop(loop: Loop) -> Loop:
 # --- into loops --------------------------------------------------------------------------------------------
 def into_loops(program: Program) -> None:
     """Move element-wise work on stacks into the loop that alone reads the result, or that made the stacks."""
-    loops = [e for e in program.eqns if isinstance(e, Loop) and not obstacle(e, definitions(program.eqns))]
-    for take in (_take_inputs, _take_results):
-        while any(take(program, loop) for loop in loops):
-            pass
+    made = definitions(program.eqns)
+    loops = [e for e in program.eqns if isinstance(e, Loop) and not obstacle(e, made)]
+    ways = (_take_inputs, _take_results, _take_row_sums, _take_totals)
+    while any(take(program, loop) for take in ways for loop in loops):
         dead_code(program)
 
 
@@ -173,6 +173,60 @@ def _take_results(program: Program, loop: Loop) -> bool:
     return False
 
 
+def _rows(x: Any, made: dict[int, Any]) -> Any:
+    """The stack whose rows, all of them one after the other, are a matrix."""
+    eqn = made.get(id(x))
+    if eqn is None or eqn.op != "reshape" or x.ndim != 2 or eqn.args[0].ndim < 2:
+        return None
+    return eqn.args[0] if same(eqn.args[0].shape[-1], x.shape[-1]) else None
+
+
+def _ones(x: Any, made: dict[int, Any]) -> bool:
+    eqn = made.get(id(x))
+    return isinstance(eqn, Eqn) and eqn.op == "full" and eqn.params["value"] == 1
+
+
+def _take_row_sums(program: Program, loop: Loop) -> bool:
+    """Sums along the rows of this loop's results, which stand there as products with ones."""
+    stacks = {id(o.outer): o.inner for o in loop.outs if o.kind == "stack"}
+    made = definitions(program.eqns)
+    for eqn in program.eqns[program.eqns.index(loop) + 1 :]:
+        total: Any = made.get(id(eqn.args[0])) if eqn.op == "reshape" else None
+        if not isinstance(total, Eqn) or row_sum(total, made) != "sum":
+            continue
+        stack = _rows(total.args[0], made)
+        if id(stack) not in stacks or not same(eqn.out.shape, (*stack.shape[:-1], 1)):
+            continue
+        x, out = stacks[id(stack)], Var(eqn.out.shape[1:], eqn.out.dtype, eqn.out.name)
+        loop.body.append(Eqn("sum", [x], {"axes": (x.ndim - 1,), "keepdims": True}, out, eqn.section))
+        if obstacle(loop, made):
+            loop.body.pop()
+            continue
+        loop.outs.append(Out("stack", out, eqn.out))
+        program.eqns.remove(eqn)
+        return True
+    return False
+
+
+def _take_totals(program: Program, loop: Loop) -> bool:
+    """Sums over all rows of all timesteps of this loop's results: gradients of biases and gains."""
+    stacks = {id(o.outer): o.inner for o in loop.outs if o.kind == "stack"}
+    made = definitions(program.eqns)
+    for eqn in program.eqns[program.eqns.index(loop) + 1 :]:
+        if eqn.op != "dot" or eqn.args[0].ndim != 1 or not _ones(eqn.args[0], made):
+            continue
+        stack = _rows(eqn.args[1], made)
+        if id(stack) not in stacks:
+            continue
+        loop.outs.append(Out("total", stacks[id(stack)], eqn.out))
+        if obstacle(loop, made):
+            loop.outs.pop()
+            continue
+        program.eqns.remove(eqn)
+        return True
+    return False
+
+
 # --- runs outside loops ------------------------------------------------------------------------------------
 def fuse(program: Program) -> None:
     """Gather what goes over the same rows into runs, each as long as possible."""
@@ -200,7 +254,7 @@ def fuse(program: Program) -> None:
         first = next((e for e in left if ready(e)), None)
         if first is None:
             break
-        lead = first.out.shape[:-1]
+        lead = _lead(first, made)
         run: list[Any] = []
         for eqn in list(left):
             if ready(eqn) and supported(eqn, lead, made):
@@ -213,9 +267,20 @@ def fuse(program: Program) -> None:
 
 def _opens(eqn: Any, made: dict[int, Any]) -> bool:
     """Whether a run can begin with an equation."""
-    if isinstance(eqn, Loop) or eqn.op in ALIASES or eqn.out.ndim < 2 or same(eqn.out.shape[-1], 1):
+    if isinstance(eqn, Loop) or eqn.op in ALIASES:
         return False
-    return supported(eqn, eqn.out.shape[:-1], made)
+    lead = _lead(eqn, made)
+    return bool(lead) and supported(eqn, lead, made)
+
+
+def _lead(eqn: Eqn, made: dict[int, Any]) -> tuple[Any, ...]:
+    """The leading axes of the rows that an equation goes over; none where it goes over none."""
+    x: Any = eqn.out
+    if row_sum(eqn, made):
+        stack = _rows(eqn.args[0], made)
+        x = eqn.args[0] if stack is None else stack
+    shape: tuple[Any, ...] = x.shape
+    return () if len(shape) < 2 or same(shape[-1], 1) else shape[:-1]
 
 
 def _settled(run: list[Any], lead: tuple[Any, ...], later: set[int], made: dict[int, Any]) -> list[Any]:

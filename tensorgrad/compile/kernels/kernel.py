@@ -34,7 +34,7 @@ class Parameter(NamedTuple):
 class Kernel:
     """name: the function's. sizes: the symbols of free lengths, as parameters. about: what it does.
 
-    written: the names of the arrays that it writes to.
+    written: the names of the arrays that it writes to. totals: of those that it adds to, row by row.
     """
 
     def __init__(self, name: str, sizes: list[str], about: str) -> None:
@@ -44,6 +44,7 @@ class Kernel:
         self.taken = {*_TAKEN, *sizes}
         self.parameters: list[Parameter] = []
         self.written: set[str] = set()
+        self.totals: set[str] = set()
         self.places: dict[Any, Any] = {}
         self.lead: tuple[Any, ...] = ()
         self.lines: list[str] = []
@@ -125,4 +126,9 @@ class Kernel:
         if not wrong:
             return []
         lines = textwrap.wrap(" | ".join(wrong), 100, break_long_words=False)
-        return ["    if (", *(f"        {line}" for line in lines), "    ):", f"        raise ValueError({MISFIT!r})"]
+        return [
+            "    if (",
+            *(f"        {line}" for line in lines),
+            "    ):",
+            f"        raise ValueError({MISFIT!r})",
+        ]

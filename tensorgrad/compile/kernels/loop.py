@@ -23,6 +23,9 @@ def _is_product(eqn: Any, lead: tuple[Any, ...], inside: set[int]) -> bool:
     if eqn.op != "dot" or len(lead) > 1:
         return False
     x, y = eqn.args
+    if any(same(n, 0) for n in (*x.shape, *y.shape)):
+        # A BLAS leaves the result as it was.
+        return False
     fits = x.ndim == len(lead) + 1 and y.ndim == 2 and same(x.shape[:-1], lead)
     return fits and x.dtype == y.dtype and x.dtype.kind == "f" and id(y) not in inside
 
@@ -39,6 +42,9 @@ def obstacle(loop: Loop, made: dict[int, Any]) -> str:
     for v in [c.after for c in loop.carries] + [o.inner for o in loop.outs]:
         if isinstance(v, Const) or kind_of(v.shape, lead) not in ("matrix", "column"):
             return f"a state or result of shape {v.shape}"
+    for o in loop.outs:
+        if o.kind == "total" and kind_of(o.inner.shape, lead) != "matrix":
+            return f"a sum over rows of shape {o.inner.shape}"
     if any(o.kind == "sum" for o in loop.outs):
         return "a sum over time"
     return ""
@@ -62,6 +68,8 @@ class LoopKernel:
         self.home = {id(v.out): k for k, (_, run) in enumerate(self.segments) for v in run}
         # For each value where it must be written to.
         self.targets: dict[int, list[Any]] = {}
+        # What is added up over all rows, and where.
+        self.totals: list[Any] = []
 
     def write(self) -> None:
         """Everything."""
@@ -134,7 +142,11 @@ class LoopKernel:
                 array = kernel.parameter(c.before.name, ("state", c), c.before.dtype, c.before.shape)
                 kernel.places[id(c.before)] = (array, [], True)
         for o in loop.outs:
-            if not self._in_history(o):
+            if o.kind == "total":
+                array = kernel.parameter(o.outer.name, o.outer, o.outer.dtype, o.outer.shape)
+                kernel.totals.add(array)
+                self.totals.append((o.inner, (array, [], False)))
+            elif not self._in_history(o):
                 array = kernel.parameter(o.outer.name, o.outer, o.outer.dtype, o.outer.shape)
                 self.targets.setdefault(id(o.inner), []).append((o.inner, (array, [t], True)))
         for x, inner in loop.xs:
@@ -169,7 +181,8 @@ class LoopKernel:
                 for a in eqn.args:
                     if id(a) in self.inside and (what == "product" or self.home[id(a)] != k):
                         found[id(a)] = a
-        for x in [x for x, _ in late] + [x for ts in self.targets.values() for x, _ in ts]:
+        stored = [store for stores in self.targets.values() for store in stores]
+        for x in [x for x, _ in [*late, *stored, *self.totals]]:
             if id(x) in self.inside and self.segments[self.home[id(x)]][0] == "product":
                 found[id(x)] = x
         for x, _ in late:
@@ -205,6 +218,11 @@ class LoopKernel:
     def _stores(self) -> dict[int, list[Any]]:
         """For each run of equations what it must write; at -1 what none of them does."""
         found: dict[int, list[Any]] = {}
+        for x, place in self.totals:
+            home = self.home.get(id(x), -1)
+            found.setdefault(home if home >= 0 and self.segments[home][0] == "rows" else -1, []).append(
+                (x, place)
+            )
         for targets in self.targets.values():
             for x, place in targets:
                 home = self.home.get(id(x), -1)

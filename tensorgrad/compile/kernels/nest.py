@@ -16,7 +16,7 @@ from tensorgrad.compile.ir import Const, Eqn
 from tensorgrad.compile.kernels.rows import (
     ALIASES,
     INLINE,
-    Unsure,
+    UnsureError,
     constant,
     definitions,
     kind_of,
@@ -124,7 +124,7 @@ class Nest:
                         break
                     start += a.shape[-1]
                 else:
-                    raise Unsure(f"{part} lies in no operand of a concatenation")
+                    raise UnsureError(f"{part} lies in no operand of a concatenation")
             else:
                 x = eqn.args[0]
         return x, part if self.kind(x) in ("matrix", "row") else (0, 1)
@@ -175,7 +175,8 @@ class Nest:
         self.memory: dict[int, Any] = {}
         for x, place in self.stores:
             self._store(x, place)
-            if id(x) in self.made and self.made[id(x)].op not in ALIASES:
+            computed = id(x) in self.made and self.made[id(x)].op not in ALIASES
+            if computed and place[0] not in self.kernel.totals:
                 self.memory.setdefault(id(x), place)
         for x in self._waiting():
             if id(x) not in self.memory:
@@ -262,7 +263,8 @@ class Nest:
             values.append(value)
         for (_, x, part, place), value in zip(stores, values, strict=True):
             self.kernel.written.add(place[0])
-            self.kernel.line(f"{self.element(place, x, part)} = {value}")
+            sign = "+=" if place[0] in self.kernel.totals else "="
+            self.kernel.line(f"{self.element(place, x, part)} {sign} {value}")
 
     def _begin(self, eqn: Eqn) -> None:
         out = eqn.out
@@ -315,7 +317,7 @@ class Nest:
                 and self.source(eqn.out, (0, part[1] - part[0])) == (x, part)
             ):
                 return str(eqn.out.name)
-        return str(x.name or "v")
+        return str(getattr(x, "name", None) or "v")
 
     def _expression(self, eqn: Eqn, part: Part, local: dict[Any, str]) -> str:
         dtype = _working_dtype(eqn)
@@ -330,6 +332,9 @@ class Nest:
             args.append(self.read(a, its, local, wanted))
         name = np.dtype(dtype).name
         text = INLINE[eqn.op].replace("j ==", f"{_shifted(part)} ==")
+        if eqn.op == "divide" and self.kind(eqn.out) == "matrix" and self.kind(eqn.args[1]) == "column":
+            # One division a row instead of one an element.
+            text = "{} * ({one} / {})"
         return text.format(*args, one=f"np.{name}(1)", zero=f"np.{name}(0)")
 
     def read(self, x: Any, part: Part, local: dict[Any, str], dtype: Any) -> str:

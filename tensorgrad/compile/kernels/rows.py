@@ -17,7 +17,7 @@ from tensorgrad.compile.ir import Const, Eqn, Loop
 __all__ = [
     "ALIASES",
     "INLINE",
-    "Unsure",
+    "UnsureError",
     "constant",
     "definitions",
     "kind_of",
@@ -72,8 +72,8 @@ ALIASES = {"index", "concatenate", "reshape", "broadcast", "copy"}
 """Equations that only say where elements stand."""
 
 
-class Unsure(Exception):
-    """Raised where kernels cannot be written with certainty; the program then runs in NumPy."""
+class UnsureError(Exception):
+    """Raised where a kernel cannot be written with certainty; the program then runs in NumPy."""
 
 
 def same(a: Any, b: Any) -> bool:
@@ -136,12 +136,15 @@ def row_sum(eqn: Any, made: dict[int, Any]) -> str | None:
 
 
 def _plain(x: Any) -> bool:
-    return x.dtype.kind == "b" or (x.dtype.kind in "fi" and x.dtype.itemsize in (4, 8))
+    number = x.dtype.kind in "fi" and x.dtype.itemsize in (4, 8) and x.dtype.isnative
+    return number or x.dtype.kind == "b"
 
 
 def supported(eqn: Any, lead: tuple[Any, ...], made: dict[int, Any]) -> bool:
     """Whether an equation can be a part of a kernel over these rows."""
     if isinstance(eqn, Loop) or not all(_plain(x) for x in [*eqn.args, eqn.out]):
+        return False
+    if any(same(n, 0) for x in [*eqn.args, eqn.out] for n in x.shape):
         return False
     kinds = [kind_of(a.shape, lead) for a in eqn.args]
     out = kind_of(eqn.out.shape, lead)

@@ -8,7 +8,7 @@ import numpy as np
 
 from tensorgrad.compile.emit import _Writer
 from tensorgrad.compile.expressions import dtype_text, shape_text
-from tensorgrad.compile.ir import Loop, Program
+from tensorgrad.compile.ir import Loop, Program, verify
 from tensorgrad.compile.kernels.build import HEAD, build
 from tensorgrad.compile.kernels.fuse import Fused, copied, fuse, into_loops
 from tensorgrad.compile.kernels.kernel import Kernel, Parameter
@@ -26,7 +26,9 @@ def emit_fast(program: Program, name: str, sizes: dict[str, tuple[int, int]]) ->
     """The page for a program with kernels; None where nothing in it can be one."""
     program = copied(program)
     into_loops(program)
+    verify(program, "kernels: into loops")
     fuse(program)
+    verify(program, "kernels: fuse")
     writer = _FastWriter(program, name, sizes)
     page = writer.page()
     return FastPage(page, writer.kernels, writer.targets) if writer.kernels else None
@@ -145,13 +147,16 @@ class _FastWriter(_Writer):
         self.targets.append(f"{kernel.name}: {len(eqn.body)} equations over rows in a compiled kernel")
         self.invoke(kernel, block, known)
 
-    def room_for(self, out: Any, block: Block) -> None:
+    def room_for(self, out: Any, block: Block, zero: bool = False) -> None:
         """An array for a result, of its own if it is returned."""
         if id(out) in self.fixed:
             self.put(out, self[out], Storage("fresh", last=block.last[id(out)]))
-            self.line(f"{self[out]} = np.empty({shape_text(out.shape)}, {dtype_text(out.dtype)})")
+            make = "np.zeros" if zero else "np.empty"
+            self.line(f"{self[out]} = {make}({shape_text(out.shape)}, {dtype_text(out.dtype)})")
         else:
             self.put(out, *self.buffer(out, block))
+            if zero:
+                self.line(f"{self[out]}[...] = 0.0")
 
 
 class _KernelLoop(LoopWriter):
@@ -172,8 +177,8 @@ class _KernelLoop(LoopWriter):
                 self.begin_state(c)
                 known[id(c)] = w[c.before]
         for o in loop.outs:
-            if not self.in_history(o):
-                w.room_for(o.outer, self.outer)
+            if o.kind == "total" or not self.in_history(o):
+                w.room_for(o.outer, self.outer, zero=o.kind == "total")
                 known[id(o.outer)] = w[o.outer]
         way = "backward" if loop.section == "backward" else "forward"
         order = "backwards" if loop.reverse else "forwards"

@@ -33,7 +33,8 @@ def transposes_once(program: Program) -> None:
                     if source is None or source.op != "transpose" or a.ndim != 2:
                         continue
                     if id(a) not in copies:
-                        copies[id(a)] = Var(a.shape, a.dtype, f"{source.args[0].name or 'W'}_T")
+                        name = getattr(source.args[0], "name", None) or "W"
+                        copies[id(a)] = Var(a.shape, a.dtype, f"{name}_T")
                         eqns.append(Eqn("copy", [a], {}, copies[id(a)], eqn.section))
                     inner.args[k] = copies[id(a)]
         eqns.append(eqn)

@@ -46,7 +46,7 @@ class _Split:
         before.section = loop.section
         rest = [e for e in loop.body if not self.moves_before(before, e)]
         core = self.core(rest)
-        self.inner |= {id(v) for e in rest for v in ([e.out] if isinstance(e, Eqn) else e.args)}
+        self.inner |= {id(v) for e in rest for v in results(e)}
         late = [e for e in rest if id(e) not in core]
         stayed = {id(e) for e in rest}
         self.moved["before"] = [_told(e) for e in loop.body if id(e) not in stayed]
@@ -165,7 +165,7 @@ class _Split:
         """Stacks that the recurrence reads now."""
         uses = [a for e in self.loop.body for a in e.args]
         uses += [c.after for c in self.loop.carries] + [o.inner for o in self.loop.outs]
-        mine = {id(e.out) for e in self.loop.body if isinstance(e, Eqn)}
+        mine = {id(v) for e in self.loop.body for v in results(e)}
         seen: dict[int, Any] = {}
         for x in uses:
             if (
@@ -231,7 +231,7 @@ def _transpose(b: Builder, eqn: Eqn, args: list[Any], many: list[bool], T: Any) 
     return b.emit("transpose", args, (T, *eqn.out.shape), eqn.out.dtype, axes=axes)
 
 
-@batched("sum", "max", "min", "finite_max", "flip")
+@batched("sum", "prod", "cumsum", "max", "min", "finite_max", "flip")
 def _reduce(b: Builder, eqn: Eqn, args: list[Any], many: list[bool], T: Any) -> Any:
     params = {**eqn.params, "axes": tuple(a + 1 for a in eqn.params["axes"])}
     return b.emit(eqn.op, args, (T, *eqn.out.shape), eqn.out.dtype, **params)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 
 from tensorgrad.viz.measuring.along import NOT_ON_RECORD, flow_along, not_on_record
 from tensorgrad.viz.measuring.covers import covered, rolled_frames
 from tensorgrad.viz.measuring.measures import Measures, Strip, norm_of, worst
+from tensorgrad.viz.model import Box
 from tensorgrad.viz.painting.marks import (
     INFINITE,
     LINE,
@@ -66,12 +68,13 @@ def paint(picture: Picture, measures: Measures, *, backward: bool = False, compa
         >>> picture.looks["x"].hint, [wire.head for wire in picture.wires]
         ('norm of the gradient 4', ['x', 'x', 'multiply'])
     """
-    if not (backward or compare or measures.grads):
+    colored = backward or compare or measures.grads
+    if not (colored or (measures.values and rolled_frames(picture.model))):
         return picture
     painter = _Painter(picture, measures, compare, backward)
     if compare:
         painter.errors()
-    else:
+    elif colored:
         painter.gradients()
     wires = painter.flows() if backward else picture.wires
     marks = [*picture.marks, *painter.beneath()]
@@ -101,15 +104,20 @@ class _Painter:
     # --- boxes and lines ---------------------------------------------------------------------------------
     def gradients(self) -> None:
         """Give each box the colour of its gradient's norm."""
+        states = {box.id: box.states for box in self.picture.model.boxes}
         for name, (norm, most) in self.seen(self.norms).items():
             text = "reached by no gradient" if norm is None else f"norm of the gradient {most}{short(norm)}"
+            if norm is not None and states[name]:
+                text = f"norm of the gradient {_of_each(states[name], self.norms)}"
             self.looks[name] = replace(self.filled(norm, self.look(norm)), hint=text)
 
     def errors(self) -> None:
         """Give each box the colour of its error."""
         tolerance = self.scales.tolerance
         first = self.first_box()
-        for name, (error, most) in self.seen(self.measures.errors, across=True).items():
+        errors, rolled = self.measures.errors, bool(rolled_frames(self.picture.model))
+        states = {box.id: box.states for box in self.picture.model.boxes}
+        for name, (error, most) in self.seen(errors, across=True).items():
             if error is None:
                 look = Look(line=SPECIAL["unknown"].color, pattern="dashed", hint=_NOT_COMPARED)
             elif error <= tolerance:
@@ -117,6 +125,8 @@ class _Painter:
             else:
                 bare = self.filled(error, self.look(error, self.scales.error))
                 look = replace(bare, hint=f"relative error {most}{short(error)}")
+            if error is not None and not rolled and any(state.id in errors for state in states[name]):
+                look = replace(look, hint=f"{look.hint}: {_of_each(states[name], errors)}")
             if name == first:
                 look = replace(look, line=INK, width=_FIRST, hint=f"{look.hint}, the first to differ")
             self.looks[name] = look
@@ -125,13 +135,15 @@ class _Painter:
         """The number of each box, and "at most " where it is the worst of several.
 
         That is so for a cell or block without a number of its own, and across all timesteps for every box in
-        the one that stands for them.
+        the one that stands for them. A cell of several states has the worst of theirs.
         """
         stands_for = covered(self.picture.model, numbers, across)
         found: dict[str, tuple[float | None, str]] = {}
         for box in self.picture.model.boxes:
             inner = [numbers[name] for name in stands_for.get(box.id, ())]
-            if box.id in numbers:
+            if box.states and not across:
+                inner = [numbers[state.id] for state in box.states if state.id in numbers] or inner
+            elif box.id in numbers:
                 inner = [numbers[box.id], *(inner if across else ())]
             found[box.id] = worst(inner) if inner else None, "at most " if len(inner) > 1 else ""
         return found
@@ -194,10 +206,27 @@ class _Painter:
         low = bottom_of(texts)[1]
         line = [(x, y), (x, low)]
         if placed is not None:
-            middle = placed.x + placed.width / 2, placed.y + placed.height / 2
-            edge = (middle[0], placed.y) if vertical else (placed.x, middle[1])
-            line = [edge, (middle[0], along) if vertical else (along, middle[1]), *line]
+            at = self.clear(placed, along)
+            edge = (at, placed.y) if vertical else (placed.x, at)
+            line = [edge, (at, along) if vertical else (along, at), *line]
         return [Stroke(tuple(line), INK, 1.5), *texts]
+
+    def clear(self, placed: Placed, along: float) -> float:
+        """Where on the side of a box towards the gutter a line leaves it farthest from all others there."""
+        time, other = (1, 0) if self.picture.vertical else (0, 1)
+        near = (placed.x, placed.y)[time]
+        low = (placed.x, placed.y)[other]
+        high = low + (placed.width, placed.height)[other]
+        taken = {low, high}
+        for wire in self.picture.wires:
+            for a, b in pairwise(wire.points):
+                ends = sorted((a[time], b[time]))
+                if a[other] == b[other] and low < a[other] < high and ends[0] <= near and ends[1] >= along:
+                    taken.add(a[other])
+        gaps = pairwise(sorted(taken))
+        # Of gaps about as wide as each other the one nearest the middle.
+        begin, end = max(gaps, key=lambda gap: (round(gap[1] - gap[0]), -abs(sum(gap) - low - high)))
+        return round(begin + end) / 2
 
     def gutter(self, placed: Placed) -> float:
         """Where a line can leave a box along the time axis: before the frame of its timestep."""
@@ -266,12 +295,19 @@ class _Painter:
         steps = dict.fromkeys(
             name.rpartition(".")[2].replace("t", "t=", 1) for name in rolled_frames(self.picture.model)
         )
-        what = [] if self.compare else ["boxes"]
-        what += ["lines"] if self.backward else []
-        if not steps or not what:
+        if not steps:
             return []
+        written = any(line.style == "note" for placed in self.picture.boxes for line in placed.lines)
+        colored = self.backward or self.measures.grads
+        what = ["boxes"] if colored and not self.compare else ["the texts in boxes"] if written else []
+        what += ["lines"] if self.backward else []
         all_of_them = "; the strips have all" if self.measures.strips else ""
-        return [f"{' and '.join(what).capitalize()} have the numbers of {' and '.join(steps)}{all_of_them}."]
+        found = ["Boxes have the colour of the worst error of all timesteps."] if self.compare else []
+        if what:
+            told = " and ".join(what)
+            whose = " and ".join(steps)
+            found.append(f"{told[0].upper()}{told[1:]} have the numbers of {whose}{all_of_them}.")
+        return found
 
     def meet(self) -> None:
         """Take note of what strips and the triangle have that is not on a scale."""
@@ -303,6 +339,12 @@ class _Painter:
         if gradients:
             marks += legend_marks("norm of the gradient", self.scales.gradient, samples, x, y)
         return marks
+
+
+def _of_each(states: Iterable[Box], numbers: Mapping[str, float]) -> str:
+    """The numbers of several states, each with its name."""
+    each = ((shortened(box.name), numbers.get(box.id)) for box in states)
+    return ", ".join(f"{name} {'none' if number is None else short(number)}" for name, number in each)
 
 
 def _turned(wire: Wire) -> Wire:

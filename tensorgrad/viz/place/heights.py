@@ -282,12 +282,14 @@ class Sheet:
         self.lanes = {side: lanes(nets) for side, nets in beside.items()}
         room = self._room_for_labels()
         self.steps = {-1: _LANE, 1: max(_LANE, room)}
+        # The label of a loop from a box to itself stands between the two.
+        self.first = max(_LANE, room) if self._loops_aside() else _LANE
         # Where time runs downwards, titles stand before what comes first.
         self.pad = TITLE.height + 4.0 if self.vertical else PAD
         self.left = self.pad + self.nests.left + self.steps[-1] * self.lanes[-1]
         width = self.left + self.column.content + self.nests.right + PAD
         if self.lanes[1]:
-            width += _LANE + self.steps[1] * self.lanes[1]
+            width += self.first + self.steps[1] * self.lanes[1]
         self.width = max(width, least)
         # What is too narrow for its title stands in the middle.
         self.left += round(self.width - width) / 2
@@ -305,6 +307,10 @@ class Sheet:
             return 0.0
         return 16.0 if self.vertical else 10.0 + max(text_width(label, LABEL_SIZE) for label in labels)
 
+    def _loops_aside(self) -> bool:
+        plans = (plan for plans in self.ways.plans.values() for plan in plans if plan.kind == "loop")
+        return any(plan.source and plan.sink and plan.source[0] == plan.sink[0] for plan in plans)
+
     def _far_bus(self, bus: Bus) -> float:
         return _BAND * (self.column.band_at(bus.level) or 0) + bus.v
 
@@ -318,7 +324,7 @@ class Sheet:
             return None
         if side < 0:
             return self.left - self.nests.left - self.steps[-1] * (self.lanes[-1] - net.lane) - 4.0
-        return self.left + self.column.content + self.nests.right + _LANE + self.steps[1] * net.lane
+        return self.left + self.column.content + self.nests.right + self.first + self.steps[1] * net.lane
 
     # --- in the drawing ----------------------------------------------------------------------------------
     def lift(self, band: int, v: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ def uncovered(
     placed: Iterable[Placed], outlines: Iterable[Outline], wires: tuple[Wire, ...]
 ) -> tuple[Wire, ...]:
     """The wires, without labels that would lie over a box, a title or another label."""
+    wires = _at_the_outermost(wires)
     labelled = [n for n, wire in enumerate(wires) if wire.label]
     if not labelled:
         return wires
@@ -45,8 +47,29 @@ def uncovered(
     return tuple(found)
 
 
+def _at_the_outermost(wires: tuple[Wire, ...]) -> tuple[Wire, ...]:
+    """The label of several loops from a box to itself at the one beyond which there is no other."""
+    loops: dict[str, list[int]] = defaultdict(list)
+    for n, wire in enumerate(wires):
+        if wire.tail and wire.tail == wire.head:
+            loops[wire.tail].append(n)
+    found = list(wires)
+    for several in loops.values():
+        label = next((wires[n].label for n in several if wires[n].label), "")
+        for n in several:
+            found[n] = replace(wires[n], label="")
+        last = max(several, key=lambda n: _outwards(wires[n]))
+        found[last] = replace(wires[last], label=label)
+    return tuple(found)
+
+
+def _outwards(wire: Wire) -> float:
+    x, y, upright = label_place(wire)
+    return x if upright else -y
+
+
 def _where(wire: Wire) -> _Rectangle:
-    x, y, upright = label_place(wire.points)
+    x, y, upright = label_place(wire)
     width = text_width(wire.label, LABEL_SIZE)
     return (
         (x + 5.0, y - 5.0, x + 5.0 + width, y + 6.0)

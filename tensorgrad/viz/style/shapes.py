@@ -89,14 +89,24 @@ def hatching(x: float, y: float, width: float, height: float) -> Iterator[tuple[
         yield (x + low, y + along - low), (x + high, y + along - high)
 
 
-def label_place(points: Sequence[Point]) -> tuple[float, float, bool]:
+def label_place(wire: Wire) -> tuple[float, float, bool]:
     """Where the label of a line goes: the middle of its longest stretch, and whether that runs up or down.
 
+    At a loop from a box to itself it is the upper one of the two stretches at the box, or the right one, for
+    beyond that there are no other loops.
+
     Example:
-        >>> label_place([(0.0, 0.0), (20.0, 0.0), (20.0, 5.0)])
+        >>> label_place(Wire("edge", "W", "a", ((0.0, 0.0), (20.0, 0.0), (20.0, 5.0))))
         (10.0, 0.0, False)
+        >>> label_place(Wire("loop", "h", "h", ((0.0, 9.0), (5.0, 9.0), (5.0, 0.0), (0.0, 0.0))))
+        (2.5, 0.0, False)
     """
-    (ax, ay), (bx, by) = max(pairwise(points), key=lambda ends: math.dist(*ends), default=(points[0],) * 2)
+    stretches = list(pairwise(wire.points)) or [(wire.points[0],) * 2]
+    if wire.tail and wire.tail == wire.head:
+        ends = stretches[0], stretches[-1]
+        (ax, ay), (bx, by) = max(ends, key=lambda ends: (ends[0][0] + ends[1][0], -ends[0][1] - ends[1][1]))
+    else:
+        (ax, ay), (bx, by) = max(stretches, key=lambda ends: math.dist(*ends))
     return (ax + bx) / 2, (ay + by) / 2, abs(by - ay) > abs(bx - ax)
 
 

@@ -202,7 +202,7 @@ class _Writer:
         if not wire.label:
             return ""
         text = shown(shortened(wire.label))
-        x, y, upright = label_place(wire.points)
+        x, y, upright = label_place(wire)
         half = text_width(text, LABEL_SIZE) / 2
         middle = (x + 5.0 + half, y) if upright else (x, y - 8.0)
         return f', label=<{_escaped(text)}>, lp="{self.at(middle)}"'

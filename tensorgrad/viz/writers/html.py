@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -150,6 +151,12 @@ class _Data:
                 self.frames.setdefault(frame.id, frame)
             for box in picture.model.boxes:
                 self.boxes.setdefault(box.id, box)
+        # Whose numbers a cell has: where its timestep is left out at the op level no box shows them.
+        self.states = {box.id: box.states for box in self.boxes.values() if box.states}
+        for name, states in self.states.items():
+            for state in states:
+                frame = state.frame if state.frame in self.frames else self.boxes[name].frame
+                self.boxes.setdefault(state.id, replace(state, frame=frame))
         self.frame_numbers = {"": -1, **{name: i for i, name in enumerate(self.frames)}}
         self.box_numbers = {"": -1, **{name: i for i, name in enumerate(self.boxes)}}
 
@@ -171,6 +178,12 @@ class _Data:
             "view": view,
             "frames": self.all_frames(),
             "tensors": self.tensors(),
+            "states": {
+                self.box_numbers[name]: [
+                    (self.box_numbers[state.id], self.texts[state.name]) for state in states
+                ]
+                for name, states in self.states.items()
+            },
             "values": self.numbers(measures.values),
             "grads": self.numbers(measures.grads),
             "thumbs": {

@@ -218,7 +218,7 @@ class _Writer:
 
     def label(self, wire: Wire) -> None:
         text = shortened(wire.label)
-        x, y, upright = label_place(wire.points)
+        x, y, upright = label_place(wire)
         if upright:
             self.marks([Text(x + 5.0, y + 3.6, text, LABEL_SIZE, "start", color=FAINT)])
         else:

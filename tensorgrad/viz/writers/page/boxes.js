@@ -97,7 +97,7 @@ function inWords(page, tensor) {
   if (op && op !== data.tensors.name(tensor)) parts.push(shortened(op));
   if (shape) parts.push(`shape ${shape} ${dtype}`);
   if (t !== null) parts.push(`timestep ${t}`);
-  if (data.values.any) parts.push(`norm of value ${say(data.values.norm(tensor))}`);
+  if (data.values.any) parts.push(`norm of value ${valueInWords(data, tensor)}`);
   if (data.grads.any) parts.push(`norm of gradient ${gradientInWords(data, tensor)}`);
   if (data.errors.size) parts.push(`error ${errorInWords(page, tensor)}`);
   const { first, boxOf } = page.level();
@@ -108,13 +108,29 @@ function inWords(page, tensor) {
 /** The error of a tensor; in the rolled picture with the worst one that its box stands for. */
 function errorInWords(page, tensor) {
   const { errors } = page.data;
-  const own = errors.has(tensor) ? say(errors.get(tensor)) : 'not compared';
+  const states = page.data.states.get(tensor) ?? [];
+  const named = states.some((one) => errors.has(one.tensor))
+    ? `: ${ofEach(page.data, tensor, (one) => errors.get(one) ?? null)}`
+    : '';
+  const own = errors.has(tensor) ? `${say(errors.get(tensor))}${named}` : 'not compared';
   const level = page.level();
   const worst = level.worst(level.boxOf(tensor));
   return worst && worst.t !== null ? `${own}; at most ${say(worst.error)}, at t=${worst.t}` : own;
 }
 
-function gradientInWords(data, tensor) {
+function gradientInWords(data, tensor, between = ', ') {
   const norm = data.grads.norm(tensor);
-  return norm === null ? 'none: not backpropagated' : say(norm);
+  if (norm === null) return 'none: not backpropagated';
+  return ofEach(data, tensor, data.grads.norm, between) ?? say(norm);
+}
+
+function valueInWords(data, tensor, between = ', ') {
+  return ofEach(data, tensor, data.values.norm, between) ?? say(data.values.norm(tensor));
+}
+
+/** A number of each state of a cell that makes several, by name; null for what is no such cell. */
+function ofEach({ states }, tensor, number, between = ', ') {
+  const words = (x) => (x === null ? 'none' : say(x));
+  const each = states.get(tensor)?.map(({ tensor: one, name }) => `${shortened(name, 40)} ${words(number(one))}`);
+  return each?.join(between) ?? null;
 }

@@ -43,9 +43,11 @@ function makeChart(page) {
       return;
     }
     const lines = valuesOf(number);
+    const several = data.states.has(data.series.all[number].tensors[0]);
+    const most = (what) => (several && what !== 'error' ? 'largest ' : '');
     const title = bdi(data.tensors.name(data.series.all[number].tensors[0]));
     const keys = lines.map(({ what }) =>
-      make('span', { class: `key ${what}` }, `‖${what}‖`.replace('‖error‖', 'error')),
+      make('span', { class: `key ${what}` }, `${most(what)}‖${what}‖`.replace('‖error‖', 'error')),
     );
     words = make('div', { class: 'words' });
     const picture = drawLines(lines, data.frames);
@@ -79,7 +81,7 @@ function makeChart(page) {
     const parts = [`t=${state.t}`];
     if (tensor < 0) parts.push('not there');
     else {
-      if (data.values.any) parts.push(`‖value‖ ${say(data.values.norm(tensor))}`);
+      if (data.values.any) parts.push(`‖value‖ ${valueInWords(data, tensor)}`);
       if (data.grads.any) parts.push(`‖gradient‖ ${gradientInWords(data, tensor)}`);
       if (data.errors.has(tensor)) parts.push(`error ${say(data.errors.get(tensor))}`);
     }

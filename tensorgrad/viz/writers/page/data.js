@@ -7,6 +7,13 @@ function readData(raw) {
   const frames = readFrames(raw.frames, texts);
   const tensors = readTensors(raw, frames, texts);
   const series = readSeries(tensors, frames);
+  // The states of a cell that makes several, by its tensor.
+  const states = new Map(
+    Object.entries(raw.states).map(([cell, all]) => [
+      Number(cell),
+      all.map(([tensor, name]) => ({ tensor, name: texts[name] })),
+    ]),
+  );
   const data = {
     title: raw.title,
     frames,
@@ -22,8 +29,9 @@ function readData(raw) {
     scales: raw.scales,
     pens: raw.pens,
     styles: raw.styles,
-    values: readNumbers(raw.values, tensors.count),
-    grads: readNumbers(raw.grads, tensors.count),
+    states,
+    values: readNumbers(raw.values, tensors.count, states),
+    grads: readNumbers(raw.grads, tensors.count, states),
     thumbs: { values: readThumbs(raw.thumbs.values), grads: readThumbs(raw.thumbs.grads) },
     notOnRecord: raw.notOnRecord,
     errors: new Map(raw.errors.at.map((tensor, i) => [tensor, decoded(raw.errors.value[i])])),
@@ -146,7 +154,7 @@ function readSeries(tensors, frames) {
   };
 }
 
-function readNumbers(raw, count) {
+function readNumbers(raw, count, states) {
   const place = new Int32Array(count).fill(-1);
   raw.at.forEach((tensor, i) => {
     place[tensor] = i;
@@ -165,8 +173,10 @@ function readNumbers(raw, count) {
       norm: raw.norm[i],
     };
   }
-  /** The norm; NaN or infinite as soon as one number is; null where nothing is known. */
+  /** The norm; NaN or infinite as soon as one number is; null where nothing is known. Of states the largest. */
   function norm(tensor) {
+    const norms = states.get(tensor)?.map((state) => norm(state.tensor)).filter((x) => x !== null);
+    if (norms) return norms.length ? Math.max(...norms) : null;
     const i = tensor < 0 ? -1 : place[tensor];
     if (i < 0) return null;
     if (raw.nan[i]) return NaN;

@@ -23,7 +23,8 @@ function makeInspector(page) {
       );
       return;
     }
-    body.replaceChildren(head(tensor), facts(tensor), ...numbers(tensor), ...links(tensor));
+    const states = data.states.get(tensor)?.flatMap((one) => numbers(one.tensor, one.name));
+    body.replaceChildren(head(tensor), facts(tensor), ...(states ?? numbers(tensor)), ...links(tensor));
   }
 
   function head(tensor) {
@@ -64,7 +65,7 @@ function makeInspector(page) {
     return list;
   }
 
-  function numbers(tensor) {
+  function numbers(tensor, name = '') {
     const [value, grad] = [data.values.get(tensor), data.grads.get(tensor)];
     if (!data.values.any && !data.grads.any) return [];
     const row = (what, of) => {
@@ -81,6 +82,7 @@ function makeInspector(page) {
       make(
         'table',
         { class: 'numbers' },
+        ...(name ? [make('caption', {}, bdi(shortened(name)))] : []),
         make(
           'thead',
           {},
@@ -222,7 +224,7 @@ function makeHint(page) {
       const add = (text) => lines.push(make('div', {}, bdi(shortened(text, 80))));
       if (op) add(op);
       if (shape) add(`${shape} ${dtype}`);
-      if (data.values.any) add(`‖value‖ ${say(data.values.norm(tensor))}`);
+      if (data.values.any) add(`‖value‖ ${valueInWords(data, tensor)}`);
       if (data.grads.any) add(`‖gradient‖ ${gradientInWords(data, tensor)}`);
       if (data.errors.size) add(`error ${errorInWords(page, tensor)}`);
       return lines;

@@ -134,11 +134,12 @@ function paintWires(surface, level, camera, look, visible, detail, styles) {
       if (!heads.has(ends)) heads.set(ends, { shapes: [], style: { fill: color, alpha } });
       heads.get(ends).shapes.push(arrowhead(line, look.backwards, head * scale));
     }
-    if (label && detail !== 'blocks') labels.push([line, label]);
+    const loop = level.wires.tail[i] >= 0 && level.wires.tail[i] === level.wires.head[i];
+    if (label && detail !== 'blocks') labels.push([labelPlace(line, loop), label]);
   }
   for (const { lines, style } of pens.values()) surface.lines(lines, style);
   for (const { shapes, style } of heads.values()) surface.shapes(shapes, style);
-  for (const [line, label] of labels) paintLabel(surface, camera, look.palette.soft, line, label, styles.label);
+  for (const [at, label] of labels) paintLabel(surface, camera, look.palette.soft, at, label, styles.label);
 }
 
 function onScreen(camera, points) {
@@ -161,19 +162,22 @@ function arrowhead(line, backwards, size) {
   return [x, y, x - dx - dy / 2, y - dy + dx / 2, x - dx + dy / 2, y - dy - dx / 2];
 }
 
-/** Where the layout keeps room for it: right of the longest stretch of its line if that is upright, else above. */
-function paintLabel(surface, camera, fill, line, label, style) {
-  const [x, y, upright] = labelPlace(line);
+/** Where the layout keeps room for it: right of a stretch of its line if that is upright, else above. */
+function paintLabel(surface, camera, fill, [x, y, upright], label, style) {
   const unit = camera.unit();
   const size = Math.max(LEAST_LETTERS, style.size * unit);
   if (upright) surface.text(x + 5 * unit, y + 0.36 * size, label, { size, fill, align: 'left' });
   else surface.text(x, y - 4 * unit, label, { size, fill });
 }
 
-/** The middle of the longest stretch of a line, and whether that runs up or down. */
-function labelPlace(line) {
+/**
+ * The middle of the longest stretch of a line, and whether that runs up or down; at a loop from a box to itself of
+ * the upper one of the two at the box, for above it there are no other loops.
+ */
+function labelPlace(line, loop) {
   let [longest, at] = [-1, 2];
-  for (let k = 2; k < line.length; k += 2) {
+  if (loop) at = line[1] <= line.at(-1) ? 2 : line.length - 2;
+  for (let k = 2; k < line.length && !loop; k += 2) {
     const length = Math.hypot(line[k] - line[k - 2], line[k + 1] - line[k - 1]);
     if (length > longest) [longest, at] = [length, k];
   }

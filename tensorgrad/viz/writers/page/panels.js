@@ -59,11 +59,11 @@ function makeTable(page) {
     ['op', (tensor) => bdi(shortened(data.tensors.sort(tensor).op, 40))],
     ['shape', (tensor) => data.tensors.sort(tensor).shape],
   ];
-  if (data.values.any) columns.push(['‖value‖', (tensor) => say(data.values.norm(tensor))]);
+  if (data.values.any) columns.push(['‖value‖', (tensor) => valueInWords(data, tensor, '\n')]);
   if (data.grads.any)
     columns.push([
       '‖gradient‖',
-      (tensor) => (data.grads.norm(tensor) === null ? 'none' : say(data.grads.norm(tensor))),
+      (tensor) => (data.grads.norm(tensor) === null ? 'none' : gradientInWords(data, tensor, '\n')),
     ]);
   if (data.errors.size)
     columns.push(['error', (tensor) => (data.errors.has(tensor) ? say(data.errors.get(tensor)) : '–')]);

@@ -12,7 +12,8 @@ function makePlayer(page) {
   const { data, state } = page;
   const button = $('play');
   const calm = matchMedia('(prefers-reduced-motion: reduce)');
-  let last = 0;
+  // When the frame before was; null before the first one of a pass.
+  let last = null;
   let exact = 0;
 
   const ticks = () => page.level().ticks * (page.level().rolled ? Math.max(1, data.frames.steps) : 1);
@@ -32,7 +33,7 @@ function makePlayer(page) {
   function play() {
     if (state.now === null) begin();
     exact = state.now;
-    last = performance.now();
+    last = null;
     page.set({ playing: true, hover: null });
     requestAnimationFrame(advance);
   }
@@ -47,7 +48,9 @@ function makePlayer(page) {
 
   function advance(time) {
     if (!state.playing) return;
-    const passed = time - last;
+    // From the first frame on, whose time may lie before that of the key.
+    last ??= time;
+    const passed = Math.max(0, time - last);
     if (calm.matches && passed < STILL_FOR) {
       requestAnimationFrame(advance);
       return;

@@ -1,0 +1,205 @@
+"""Stand-ins: what a function is given in place of its arguments while it is traced.
+
+A `Traced` is a Tensor whose values are not known. It carries zeros of the right shape and dtype, so that
+every operation's own forward says what shape and dtype its result has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tensorgrad.compile.lengths import FreeAxis, FreeLength
+from tensorgrad.compile.sizes import SizeUnknown, from_user, user_line
+from tensorgrad.context import context
+from tensorgrad.errors import GraphError, TensorgradError
+from tensorgrad.graph import Node
+from tensorgrad.op import Op
+from tensorgrad.tensor import Tensor
+
+__all__ = ["AS_ARRAY", "SCALAR", "Traced", "TracedArray", "TracedNumber", "is_number", "unknown"]
+
+AS_ARRAY = Op("as_array", lambda x: x, (lambda g, ans, x: g,))
+SCALAR = Op("scalar", lambda x: x, (lambda g, ans, x: g,))
+
+
+def unknown(what: str) -> Any:
+    """A method that raises GraphError, since `what` needs values."""
+
+    def method(self: Traced, *args: Any, **kwargs: Any) -> Any:
+        error = GraphError(
+            f"tg.compile: {what} needs the values of the {self.describe()}, which are known only when the "
+            f"compiled function runs{user_line()}. Choose with tg.where, index with arrays, and return what "
+            "you want to look at"
+        )
+        # An `except` in the function may catch it; the trace has gone astray all the same.
+        context().tracer.refused = error
+        raise error
+
+    return method
+
+
+def _size(shape: tuple[int, ...], axis: int | None = None) -> int:
+    return math.prod(shape) if axis is None else shape[axis]
+
+
+class Traced(Tensor):
+    """A value that will be computed when the program runs."""
+
+    __slots__ = ()
+
+    numpy = unknown("numpy()")
+    item = unknown("item()")
+    tolist = unknown("tolist()")
+    __array__ = unknown("an array")
+    __bool__ = unknown("a decision (if, while, and, or)")
+    __float__ = unknown("float()")
+    __int__ = unknown("int()")
+    __index__ = unknown("an index or range")
+    __dlpack__ = unknown("DLPack")
+
+    @property
+    def data(self) -> Any:
+        """The values, which are not known."""
+        return unknown("data")(self)
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        raise GraphError(
+            f"tg.compile: the argument {self.name!r} cannot be given new values{user_line()}. Return them, "
+            "or take the Tensor from outside, or as a parameter of a Module"
+            if self.is_leaf
+            else f"data of the {self.describe()} is computed; only leaves can be given new values"
+        )
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if func is np.shape:
+            return args[0].shape
+        if func in (np.ndim, np.size):
+            return self.ndim if func is np.ndim else _size(self.shape, *args[1:], **kwargs)
+        try:
+            return super().__array_function__(func, types, args, kwargs)
+        except TypeError as error:
+            if isinstance(error, TensorgradError):
+                raise
+            raise GraphError(f"tg.compile: {error}{user_line()}") from None
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__array_ufunc__(ufunc, method, *inputs, **kwargs)
+        except TypeError as error:
+            if isinstance(error, TensorgradError):
+                raise
+            raise GraphError(f"tg.compile: {error}{user_line()}") from None
+
+    def __getattr__(self, name: str) -> Any:
+        if hasattr(np.ndarray, name) and not name.startswith("_"):
+            unknown(name)(self)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of the axes; those that are free are examples."""
+        tracer = context().tracer
+        shape: tuple[int, ...] = self._value.shape
+        if tracer is None or not tracer.free:
+            return shape
+        return tuple(FreeLength(n) if n in tracer.free else FreeAxis(n) if n else n for n in shape)
+
+    def retain_grad(self) -> Tensor:
+        context().tracer.effects.verify_whole([self])
+        return super().retain_grad()
+
+    def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
+        context().tracer.effects.verify_whole([self])
+        return super().register_hook(hook)
+
+    @property
+    def size(self) -> int:
+        """How many elements there are."""
+        return _size(self.shape)
+
+    def __len__(self) -> int:
+        n = super().__len__()
+        tracer = context().tracer
+        if tracer is not None and n in tracer.free and from_user():
+            raise SizeUnknown(f"len() of a free length{user_line()}")
+        return n
+
+    def __repr__(self) -> str:
+        return f"Traced(shape={self.shape}, dtype={self.dtype})"
+
+    __format__ = __str__ = unknown("text")
+
+    def apply_op(self, op: Op, operands: tuple[Any, ...], params: dict[str, Any]) -> Node:
+        if context().tracer is None:
+            raise GraphError(
+                f"{op.name}: the {self.describe()} stands for a value within a compiled function and was "
+                "kept from when that was traced; return from the function what is needed outside of it"
+            )
+        return super().apply_op(op, operands, params)
+
+
+Traced.result_class = Traced
+
+
+def _no_longer_in_place(symbol: str, method: Any) -> Any:
+    def refuse(self: TracedArray, other: Any) -> Any:
+        if not self.ndim and self.op not in (None, AS_ARRAY):
+            # NumPy's scalars never change in place.
+            return method(self, other)
+        raise GraphError(
+            f"tg.compile: {symbol} would change an array in place, and all that shows the same array"
+            f"{user_line()}. Write x = x {symbol[:-1]} y"
+        )
+
+    return refuse
+
+
+class TracedArray(Traced):
+    """What is an ndarray in eager mode: an array among the arguments, a gradient, what is made of them."""
+
+    __slots__ = ()
+
+    __iadd__ = _no_longer_in_place("+=", Tensor.__add__)
+    __isub__ = _no_longer_in_place("-=", Tensor.__sub__)
+    __imul__ = _no_longer_in_place("*=", Tensor.__mul__)
+    __itruediv__ = _no_longer_in_place("/=", Tensor.__truediv__)
+    __imatmul__ = _no_longer_in_place("@=", Tensor.__matmul__)
+    __ipow__ = _no_longer_in_place("**=", Tensor.__pow__)
+
+
+class TracedNumber(TracedArray):
+    """What is a Python number in eager mode: a float among the arguments, a learning rate, a count.
+
+    It takes the dtype of the array that it meets, as Python's numbers do.
+    """
+
+    __slots__ = ()
+
+    __iadd__ = Tensor.__add__
+    __isub__ = Tensor.__sub__
+    __imul__ = Tensor.__mul__
+    __itruediv__ = Tensor.__truediv__
+    __ipow__ = Tensor.__pow__
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return _scalar(super().__array_ufunc__(ufunc, method, *inputs, **kwargs))
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return _scalar(super().__array_function__(func, types, args, kwargs))
+
+
+def _scalar(x: Any) -> Any:
+    """What NumPy makes of numbers is a scalar of NumPy's, which has a dtype of its own."""
+    if type(x) is not TracedNumber:
+        return x
+    return context().tracer.record(SCALAR, (x,), {}, x._value, (), TracedArray)
+
+
+def is_number(x: Any) -> bool:
+    """Whether x is a number of Python's, or stands for one."""
+    return type(x) is TracedNumber or (isinstance(x, (int, float)) and not isinstance(x, np.generic))
