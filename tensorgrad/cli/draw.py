@@ -126,7 +126,12 @@ def drawn_steps(text: str) -> str | Iterator[int] | None:
         match = re.fullmatch(r"\s*([0-9]{1,9})\s*(?::\s*([0-9]{1,9})\s*)?", part)
         first = int(match[1]) if match else 0
         last = int(match[2]) if match and match[2] else first + 1
-        if not match or last <= first:
+        if match and last <= first:
+            raise UserError(
+                f"--show: {part.strip()} is an empty range, for its end is left out: {first}:{first + 1} is "
+                f"timestep {first}"
+            )
+        if not match:
             raise UserError(f"--show takes timesteps, such as 10:20,50, or all, not {text!r}")
         found.append(range(first, last))
     # One by one: a slip of the finger may name millions.

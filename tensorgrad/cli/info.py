@@ -16,7 +16,17 @@ import tensorgrad
 from tensorgrad.cli.blas import LABORIOUS
 from tensorgrad.compile.blas import cpu_features, cpu_level, find_mismatch, loaded_kernel
 
-_PACKAGES = ("numpy", "safetensors", "graphviz", "pygraphviz", "matplotlib", "numba", "typer", "rich", "threadpoolctl")
+_PACKAGES = (
+    "numpy",
+    "safetensors",
+    "graphviz",
+    "pygraphviz",
+    "matplotlib",
+    "numba",
+    "typer",
+    "rich",
+    "threadpoolctl",
+)
 
 
 def info() -> None:

@@ -76,6 +76,8 @@ def compile(fn: Callable[..., Any], *, fast: bool = False) -> Compiled:
     `nn.unroll` is told by `checkpoint` saves nothing here, since a compiled loop decides by itself what it
     keeps. Under `tg.detect_anomaly`, and within a transform, `fn` itself is called.
     """
+    if not callable(fn):
+        raise UserError(f"tg.compile takes a function, not {type(fn).__name__}")
     return Compiled(fn, fast)
 
 
@@ -147,7 +149,7 @@ class Compiled:
         """Write the page to a file that needs nothing but NumPy.
 
         Raises UserError where the page calls what cannot be printed: an operation of your own, one that has
-        no NumPy form here, or a large constant array.
+        no NumPy form here, or a large constant array; and for a file that cannot be written.
         """
         missing = sorted(self._ran().page.names)
         if missing:
@@ -155,11 +157,19 @@ class Compiled:
                 f"this page cannot stand alone: it uses {', '.join(missing)}, which it does not define (an "
                 "operation that is called as it is, or a large array; give arrays as arguments)"
             )
-        Path(path).write_text(self._ran().page.source, encoding="utf-8")
+        try:
+            Path(path).write_text(self._ran().page.source, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}") from error
 
     def explain(self) -> str:
         """What was done to the program that ran last: the passes, the loops, the buffers, the lengths."""
         return explain(self._ran())
+
+    def __repr__(self) -> str:
+        programs = self.cache_info().programs
+        name = getattr(self.fn, "__qualname__", repr(self.fn))
+        return f"<compiled {name}, {programs} program{'s' if programs != 1 else ''}>"
 
     def _ran(self) -> Executable:
         if self._last is None:

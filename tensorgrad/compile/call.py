@@ -67,9 +67,9 @@ def _handed_over(r: Any) -> Callable[[Any], Any]:
 def _as_shape_error(check: Callable[..., Any]) -> Callable[..., Any]:
     """A check that raises what eager mode raises; the page, which stands alone, has NumPy's errors."""
 
-    def checked(*args: Any) -> Any:
+    def checked(*args: Any, **kwargs: Any) -> Any:
         try:
-            return check(*args)
+            return check(*args, **kwargs)
         except ValueError as error:
             raise ShapeError(str(error)) from None
 

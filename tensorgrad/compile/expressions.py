@@ -74,13 +74,15 @@ def one_hot(labels, V, dtype):
     return (labels[..., None] == np.arange(V)).astype(dtype)
 ''',
     "check_range": '''
-def check_range(ids, n, what, counts=None):
-    """ids, if all that count lie in 0..n-1."""
-    wrong = (ids < 0) | (ids >= n)
+def check_range(ids, n, what, counts=None, low=0):
+    """ids, if all that count lie in low..n-1."""
+    wrong = (ids < low) | (ids >= n)
     if counts is not None:
         wrong &= counts != 0
     if wrong.any():
         place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        if low:
+            raise ValueError(f"{what} must lie in {low}..{n - 1}, but {ids[place]} stands at index {place}")
         raise ValueError(f"{what} {ids[place]} at index {place} is out of range for {n} classes (0..{n - 1})")
     return ids
 ''',
@@ -219,6 +221,11 @@ def dtype_text(dtype: Any) -> str:
     return f"np.{np.dtype(dtype).name}" if np.dtype(dtype) != bool else "bool"
 
 
+def _check_range(n: Names, p: dict[str, Any]) -> str:
+    more = "".join(f", {counts}" for counts in n[1:]) + (f", low={p['low']}" if p["low"] else "")
+    return f"check_range({n[0]}, {p['n']}, {p['what']!r}{more})"
+
+
 EXPRESSIONS: dict[str, Callable[[Names, dict[str, Any], Any], str]] = {
     "copy": lambda n, p, e: f"{n[0]}.copy()",
     "where": lambda n, p, e: f"np.where({n[0]}, {n[1]}, {n[2]})",
@@ -249,9 +256,7 @@ EXPRESSIONS: dict[str, Callable[[Names, dict[str, Any], Any], str]] = {
     "pick": lambda n, p, e: f"pick({n[0]}, {n[1]})",
     "minus_one_hot": lambda n, p, e: f"minus_one_hot({n[0]}.copy(), {n[1]})",
     "one_hot": lambda n, p, e: f"one_hot({n[0]}, {p['V']}, {dtype_text(p['dtype'])})",
-    "check_range": lambda n, p, e: (
-        f"check_range({n[0]}, {p['n']}, {p['what']!r}{''.join(f', {c}' for c in n[1:])})"
-    ),
+    "check_range": lambda n, p, e: _check_range(n, p),
     "arange": lambda n, p, e: f"np.arange({p['n']})",
     "full": lambda n, p, e: (
         f"np.zeros({shape_text(p['shape'])}, {dtype_text(e.out.dtype)})"

@@ -26,14 +26,23 @@ AS_ARRAY = Op("as_array", lambda x: x, (lambda g, ans, x: g,))
 SCALAR = Op("scalar", lambda x: x, (lambda g, ans, x: g,))
 
 
+_RETURN = "Return what you want to look at; what is to be a setting, give as an int, a bool or a string"
+_INSTEAD = {
+    "a decision (if, while, and, or)": "Choose with tg.where; a setting to decide by, give as an int, "
+    "a bool or a string",
+    "an index or range": "Index with an array; a number of times, give as an int",
+    "an array": "Use operations of tensorgrad, such as tg.stack; give arrays as arrays, not as lists",
+}
+"""What to do in the place of what needs values."""
+
+
 def unknown(what: str) -> Any:
     """A method that raises GraphError, since `what` needs values."""
 
     def method(self: Traced, *args: Any, **kwargs: Any) -> Any:
         error = GraphError(
             f"tg.compile: {what} needs the values of the {self.describe()}, which are known only when the "
-            f"compiled function runs{user_line()}. Choose with tg.where, index with arrays, and return what "
-            "you want to look at"
+            f"compiled function runs{user_line()}. {_INSTEAD.get(what, _RETURN)}"
         )
         # An `except` in the function may catch it; the trace has gone astray all the same.
         context().tracer.refused = error

@@ -263,10 +263,11 @@ class Tracer:
         node.name = f"d{of}" if of else None
         return node
 
-    def in_range(self, ids: Any, n: int, what: str, counts: Any = None) -> Any:
-        """Integers that the program checks to lie in 0..n-1 when it runs, where `counts` is not 0."""
+    def in_range(self, ids: Any, n: int, what: str, counts: Any = None, low: int = 0) -> Any:
+        """Integers that the program checks to lie in low..n-1 when it runs, where `counts` is not 0."""
         operands = (ids,) if counts is None else (ids, counts)
-        return self.record(CHECK, operands, {"n": n, "what": what}, np.zeros(ids.shape, ids.dtype), ())
+        params = {"n": plain(n), "what": what, "low": low}
+        return self.record(CHECK, operands, params, np.zeros(ids.shape, ids.dtype), ())
 
     def timesteps(self, xs: Any) -> Traced:
         """0, 1, ... T - 1 for xs (T, ...)."""

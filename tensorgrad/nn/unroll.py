@@ -241,10 +241,11 @@ def alive_steps(lengths: Any, xs: Any) -> np.ndarray:
     lengths = lengths if traced else np.asarray(lengths)
     T, B = xs.shape[:2] if xs.ndim > 1 else (len(xs), 0)
     if lengths.dtype.kind not in "iu" or lengths.shape != (B,):
-        raise ShapeError(f"lengths must be {B} integers, one for each sequence, not {lengths!r}")
+        given = f"{lengths.dtype} of shape {lengths.shape}" if traced else repr(lengths)
+        raise ShapeError(f"lengths must be {B} integers, one for each sequence, not {given}")
     if traced:
-        last: np.ndarray = tracer.in_range(lengths - 1, T, "length less 1")
-        alive: np.ndarray = tracer.timesteps(xs)[:, None] <= last
+        lengths = tracer.in_range(lengths, T + 1, "lengths", low=1)
+        alive: np.ndarray = tracer.timesteps(xs)[:, None] < lengths
         return alive
     wrong = np.flatnonzero((lengths < 1) | (lengths > T))
     if wrong.size:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,12 +20,15 @@ from tensorgrad.graph import Node
 from tensorgrad.op import Op
 from tensorgrad.viz.model import Arrow, Box, Kind, Model
 from tensorgrad.viz.scopes import Scopes
+from tensorgrad.viz.steps import timestep_of
 
 __all__ = ["build", "computed_from"]
 
 # The operations that lead from the losses of single timesteps to the one that is minimised.
 _GATHERING = frozenset({"add", "concatenate", "divide", "mean", "multiply", "reshape", "stack", "sum"})
 _JOINING = frozenset({"concatenate", "stack"})
+# What an operation is told that tells a reader nothing: an index that its name shows, a call to be run again.
+_UNTOLD = frozenset({"piece", "template"})
 # The rank of leaves that nobody has named.
 _NAMELESS = 3
 
@@ -93,6 +96,7 @@ class _Builder:
         for step in unrolled.steps if unrolled is not None else ():
             # Of several labels of one tensor the first is the cell's own.
             self.labels.update(_names(reversed(step.items())))
+        self.pieces = _pieces(self.nodes, unrolled)
         self.paths = _names(zip(tree.paths(params), tree.leaves(params), strict=True))
         self.outputs = _gathered(outputs, self.labels)
         self.states = _names(("", leaf) for leaf in tree.leaves(getattr(unrolled, "state", None)))
@@ -159,6 +163,14 @@ class _Builder:
         # Of several results with one name, what `unroll` has on record under it comes first.
         rank = 0 if label else 1 if name else 2
         array, notes = node._value, _notes(node)
+        if node.index in self.pieces:
+            t, steps = self.pieces[node.index]
+            if label and node.name:
+                # Of each timestep there is the output alone, which has a name of its own, such as "h".
+                layer = label.rpartition(".")[0]
+                name = self.unprefixed(f"{layer}.{node.name}" if layer else node.name, node, node.scope)
+            name = f"{name} t={t}"
+            notes = (f"one checkpoint: {steps}, of which no operation is on record", *notes)
         return _Part(node.scope, kind, name, self.operation(node), array, notes, node.index, rank)
 
     def unprefixed(self, label: str, node: Node, scope: str) -> str:
@@ -287,13 +299,39 @@ def _gathered(outputs: Iterable[Node], labels: Container[int]) -> set[int]:
     return found
 
 
+def _pieces(nodes: Iterable[Node], unrolled: Any) -> dict[int, tuple[int, str]]:
+    """By the number of what a checkpoint handed out its timestep, and all timesteps of the checkpoint."""
+    steps: dict[int, dict[int, int]] = defaultdict(dict)
+    found: dict[int, int] = {}
+    for t, step in enumerate(unrolled.steps if unrolled is not None else ()):
+        for x in step.values():
+            if isinstance(x, Node) and x.op is not None and x.op.expand and timestep_of(x.scope) is None:
+                found[x.index] = t
+                steps[id(x.params["piece"])][x.index] = t
+    if not found:
+        return {}
+    for node in nodes:
+        if node.op is not None and node.op.expand and node.index not in found:
+            made = steps.get(id(node.params["piece"]))
+            # Beside the outputs of its timesteps a checkpoint hands on the state after the one it made last.
+            if made:
+                found[node.index] = made[max(made)]
+    pieces = {node.index: id(node.params["piece"]) for node in nodes if node.index in found}
+    return {number: (found[number], _span(steps[piece].values())) for number, piece in pieces.items()}
+
+
+def _span(steps: Collection[int]) -> str:
+    first, last = min(steps), max(steps)
+    return f"t={first}" if first == last else f"t={first} to {last}"
+
+
 def _names(tensors: Iterable[tuple[str, Any]]) -> dict[int, str]:
     """Names by node number; the last of several counts."""
     return {tensor.index: name for name, tensor in tensors if isinstance(tensor, Node)}
 
 
 def _notes(node: Node) -> tuple[str, ...]:
-    notes = [f"{name} = {value!r}" for name, value in node.params.items() if name != "template"]
+    notes = [f"{name} = {value!r}" for name, value in node.params.items() if name not in _UNTOLD]
     if node.scope:
         notes.append(f"scope {node.scope}")
     if node.line:

@@ -8,9 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
+from tensorgrad import tree
 from tensorgrad.bptt.report import Report
 from tensorgrad.context import collector_paused
 from tensorgrad.errors import GraphError, UserError
+from tensorgrad.graph import Node
 from tensorgrad.viz import levels
 from tensorgrad.viz.build import build
 from tensorgrad.viz.measuring.measure import measure, walk
@@ -77,8 +79,10 @@ def draw(
         A `Drawing`, which shows itself in a notebook.
 
     Raises:
-        GraphError: there is nothing to draw, or more than anyone could read; a report of another graph.
-        UserError: a timestep that is not there, an unknown level or direction, something else than a report.
+        GraphError: there is nothing to draw, or more than anyone could read; a run or a report of another
+            graph; "cell" or "rolled" where no timesteps are on record.
+        UserError: a timestep that is not there, an unknown level or direction, something else than a report,
+            parameters that are none.
 
     Example:
         >>> import tensorgrad as tg
@@ -96,13 +100,47 @@ def draw(
         raise UserError(f"draw: compare= takes what bptt.compare returned, not {type(compare).__name__}")
     shown = Shown(values, grads, backward, compare, rankdir == "TB")
     with collector_paused():
+        _check_params(params)
         whole = build(output, unrolled, params)
+        _check_run(whole, unrolled)
+        _check_level(whole, level)
         if compare is not None and not set(compare.numbers.values()) <= {box.number for box in whole.boxes}:
             raise GraphError("draw: compare= is a report of another graph than the one drawn")
         wanted = levels.chosen_steps(whole, steps)
         drawing = Drawing(output, unrolled, whole, level, wanted, shown)
         _check_size(drawing.model, level)
     return drawing
+
+
+def _check_params(params: Any) -> None:
+    leaves = tree.leaves(params)
+    if params is not None and leaves and not any(isinstance(leaf, Node) for leaf in leaves):
+        raise UserError(
+            "draw: params= takes a Module or a tree of Tensors, such as a dict, and there is no Tensor in "
+            f"this {type(params).__name__}"
+        )
+
+
+def _check_run(whole: Model, unrolled: Any) -> None:
+    if unrolled is None:
+        return
+    own = [*unrolled.steps, getattr(unrolled, "state", None)]
+    recorded = {x.index for x in tree.leaves(own) if isinstance(x, Node) and x.op is not None}
+    if recorded and recorded.isdisjoint(box.number for box in whole.boxes):
+        raise GraphError(
+            "draw: unrolled= is a run of another graph than the one drawn: give the run that this output was "
+            "computed from, or leave it out"
+        )
+
+
+def _check_level(whole: Model, level: Level) -> None:
+    if level == "op" or levels.sequences(whole):
+        return
+    if any(box.op == "checkpoint" for box in whole.boxes):
+        why = "what is inside a checkpoint is not on record: unroll without checkpoint=, or"
+    else:
+        why = "nothing in this graph was made in a scope such as t=0: use nn.unroll, or tg.scope, or"
+    raise GraphError(f'draw: level="{level}" needs timesteps, and {why} take level="op"')
 
 
 def _check_size(model: Model, level: Level) -> None:

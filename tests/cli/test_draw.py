@@ -117,6 +117,7 @@ def test_a_trained_model_reads_a_text(model: str, capsys: pytest.CaptureFixture[
         (["--hidden", "1000000"], "too many: choose smaller ones"),
         (["--level", "ops"], "level is one of op, cell, rolled, not 'ops'"),
         (["--show", "4"], "there is no timestep 4: the graph has t=0 to t=3"),
+        (["--show", "3:1"], "--show: 3:1 is an empty range, for its end is left out: 3:4 is timestep 3"),
         (["--show", "1..3"], "--show takes timesteps, such as 10:20,50, or all, not '1..3'"),
         (
             ["--out", "rnn.gif"],
@@ -152,8 +153,11 @@ def test_timesteps_of_an_option() -> None:
     assert drawn_steps("all") == "all"
     assert list(drawn_steps(" 3, 10 : 12")) == [3, 10, 11]
     assert next(drawn_steps("0:999999999")) == 0
-    for text in ("-1", "3:2", "3:3", ","):
+    for text in ("-1", "3:", ","):
         with pytest.raises(UserError, match="--show takes timesteps"):
+            drawn_steps(text)
+    for text in ("3:2", "3:3", "1, 3:1"):
+        with pytest.raises(UserError, match=r"is an empty range.*3:4 is timestep 3"):
             drawn_steps(text)
 
 

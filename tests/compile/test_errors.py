@@ -426,3 +426,28 @@ def test_threads_that_compile_at_once() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_lengths_that_do_not_fit_are_told_of_as_in_eager_mode() -> None:
+    layers = nn.LSTM(3, 4, seed=0)
+    summed = tg.compile(lambda xs, lengths: layers(xs, lengths=lengths)[0].sum())
+    xs = np.ones((12, 4, 3))
+    assert summed(xs, np.array([1, 2, 12, 4])).item() == pytest.approx(
+        summed.fn(xs, np.array([1, 2, 12, 4])).item(), rel=1e-12
+    )
+    for wrong in ([13, 1, 1, 1], [1, 0, 1, 1]):
+        with pytest.raises(ShapeError, match=r"lengths must lie in 1\.\.12, but (13|0) stands at index"):
+            summed(xs, np.array(wrong))
+    with pytest.raises(ShapeError, match=r"4 integers, one for each sequence, not float64 of shape \(4,\)"):
+        summed(xs, np.array([1.0, 2.0, 3.0, 4.0]))
+
+
+def test_what_is_no_function_and_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="takes a function, not int"):
+        tg.compile(3)  # type: ignore[arg-type]
+    double = tg.compile(lambda x: 2 * x)
+    assert repr(double).endswith("<lambda>, 0 programs>")
+    double(np.ones(3))
+    assert repr(double).endswith("<lambda>, 1 program>")
+    with pytest.raises(UserError, match="cannot be written: No such file"):
+        double.save(tmp_path / "none" / "page.py")

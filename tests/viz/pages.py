@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import tensorgrad as tg
+from tensorgrad import nn
 from tensorgrad.viz.build import build
 from tensorgrad.viz.measuring.measures import Measures
 from tensorgrad.viz.measuring.thumbs import Thumbs
@@ -81,6 +82,11 @@ def checkpointed() -> str:
     return page_of(Case(tg.label(tg.sum(h) + 0.0 * tg.sum(W), "loss")), title="checkpointed")
 
 
+def checkpointed_run() -> str:
+    roll = nn.unroll(nn.LSTMCell(2, 3, seed=0), np.ones((9, 1, 2)), checkpoint=3)
+    return page_of(Case(tg.label(tg.sum(roll.outputs), "loss"), roll), title="checkpointed run")
+
+
 def saved() -> str:
     """As `draw` writes it, with one box for the cell in the rolled picture."""
     case = char_rnn(6, "lstm")
@@ -144,6 +150,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "compared": lambda: compared(8),
     "odd": odd,
     "checkpointed": checkpointed,
+    "checkpointed run": checkpointed_run,
     "saved": saved,
     "wrong once": wrong_once,
     "last only": lambda: page_of(last_only(4), title="last only"),

@@ -281,3 +281,36 @@ def test_drawing_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+# --- what goes with what ---------------------------------------------------------------------------------
+def test_parameters_that_are_none() -> None:
+    case = char_rnn(2)
+    for params in (7, "W", {"W": 1.0}):
+        with pytest.raises(
+            UserError, match=r"params= takes a Module .* there is no Tensor in this"
+        ):
+            draw(case.output, params=params)
+    assert draw(case.output, params={}).whole == draw(case.output).whole
+
+
+def test_a_run_of_another_graph() -> None:
+    case, other = char_rnn(2), char_rnn(2)
+    with pytest.raises(GraphError, match=r"unrolled= is a run of another graph.*or leave it out"):
+        draw(case.output, unrolled=other.unrolled)
+    # Of a run without a graph of its own nothing can be said.
+    with tg.no_grad():
+        nothing = nn.unroll(nn.RNNCell(2, 3, seed=0), np.ones((2, 1, 2)))
+    draw(case.output, unrolled=nothing)
+
+
+@pytest.mark.parametrize("level", ["cell", "rolled"])
+def test_levels_need_timesteps(level: Any) -> None:
+    x = tg.tensor([1.0], requires_grad=True)
+    with pytest.raises(
+        GraphError, match=rf'level="{level}" needs .*use nn\.unroll.*take level="op"'
+    ):
+        draw(tg.sum(x * x), level=level)
+    roll = nn.unroll(nn.RNNCell(2, 3, seed=0), np.ones((4, 1, 2)), checkpoint=2)
+    with pytest.raises(GraphError, match=r"checkpoint is not on record: unroll without checkpoint="):
+        draw(tg.sum(roll.outputs), unrolled=roll, level=level)

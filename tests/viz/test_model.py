@@ -295,3 +295,24 @@ def test_labels_of_a_layer_are_called_as_within_it() -> None:
 def test_something_else_than_a_run() -> None:
     with pytest.raises(UserError, match=r"takes what nn\.unroll returned, not Tensor"):
         build(tg.tanh(leaf(2)), tg.tensor([1.0]))
+
+
+def test_what_a_checkpoint_hands_out_has_its_timestep() -> None:
+    roll = nn.unroll(nn.LSTMCell(2, 3, seed=0), np.ones((5, 1, 2)), checkpoint=2)
+    boxes = {box.name: box for box in build(tg.sum(roll.outputs), roll).boxes}
+    assert [f"h t={t}" in boxes for t in range(5)] == [True] * 5
+    # The state that the first two checkpoints hand on beside the output.
+    assert [name for name in boxes if name.startswith("c ")] == ["c t=1", "c t=3"]
+    for t, steps in ((0, "t=0 to 1"), (3, "t=2 to 3"), (4, "t=4")):
+        assert boxes[f"h t={t}"].notes[0] == f"one checkpoint: {steps}, of which no operation is on record"
+    # No address of this process's, by which two drawings of one graph would differ.
+    assert not any("0x" in note for box in boxes.values() for note in box.notes)
+
+
+def test_checkpoints_of_layers_in_two_directions() -> None:
+    layers = nn.LSTM(2, 3, num_layers=2, bidirectional=True)
+    roll = layers.unroll(np.ones((5, 1, 2)), checkpoint=2)
+    ids = {box.id for box in build(tg.sum(roll.outputs), roll).boxes}
+    for name, handed_on in (("l0", (1, 3)), ("l1_reverse", (3, 1))):
+        assert {f"{name}.h_t_{t}" for t in range(5)} <= ids
+        assert {one for one in ids if one.startswith(f"{name}.c")} == {f"{name}.c_t_{t}" for t in handed_on}

@@ -241,6 +241,21 @@ def test_hovering_tells_what_flows_along_a_wire(rnn: Page) -> None:
     assert point_at_wire(rnn, "t0.x", "t0.a").endswith("no gradient flows back")
 
 
+def test_a_checkpointed_run_says_why_it_has_no_timesteps(open_page: Callable[..., Page]) -> None:
+    page = open_page("checkpointed run")
+    for name in ("Cells", "Rolled"):
+        radio = page.get_by_role("radio", name=name)
+        assert radio.is_disabled()
+        why = radio.locator("xpath=..").get_attribute("title") or ""
+        assert "inside a checkpoint is not on record: unroll without" in why
+    play = page.get_by_role("button", name="Play")
+    assert play.is_disabled()
+    press(page, "Space")
+    assert page.evaluate("[tensorgradPage.state.playing, tensorgradPage.state.now]") == [False, None]
+    point_at(page, "h_t_4")
+    assert "one checkpoint: t=3 to 5" in text_of(page, "#inspector")
+
+
 def test_what_is_inside_a_checkpoint_is_said_to_be_not_on_record(open_page: Callable[..., Page]) -> None:
     page = open_page("checkpointed")
     words = "inside a checkpoint: not on record"
@@ -326,8 +341,8 @@ def test_the_label_of_a_loop_stands_clear_of_its_box(open_page: Callable[..., Pa
           const struck = lines.filter((line) => {
             const length = line.getTotalLength();
             for (let at = 0; at < length; at += 1) {
-              const point = line.getPointAtLength(at);
-              if (Math.abs(point.x - middle) < width / 2 && Math.abs(point.y - across) < height / 4) return true;
+              const { x: u, y: v } = line.getPointAtLength(at);
+              if (Math.abs(u - middle) < width / 2 && Math.abs(v - across) < height / 4) return true;
             }
             return false;
           });

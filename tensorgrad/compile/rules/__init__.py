@@ -17,8 +17,8 @@ __all__ = ["ELEMENTWISE", "RULES", "call"]
 
 
 @rule(CHECK)
-def _check(b: Builder, node: Any, ids: Any, *counts: Any, n: int, what: str) -> Any:
-    return b.emit("check_range", [ids, *counts], ids.shape, ids.dtype, n=n, what=what)
+def _check(b: Builder, node: Any, ids: Any, *counts: Any, n: int, what: str, low: int) -> Any:
+    return b.emit("check_range", [ids, *counts], ids.shape, ids.dtype, n=n, what=what, low=low)
 
 
 @rule(TIMESTEPS)

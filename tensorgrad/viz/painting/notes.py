@@ -15,7 +15,7 @@ _LONGEST_NAME = 12
 
 
 def notes(box: Box, measures: Measures, *, values: bool = False, grads: bool = False) -> tuple[str, ...]:
-    """What is written into a box about its numbers, a line each; for several states each has lines of its own.
+    """What is written into a box about its numbers, a line each; each of several states has lines of its own.
 
     Args:
         box: which one.

@@ -67,6 +67,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 RULE: dict[str, Any] = {"color": GREY, "linewidth": 1.0, "zorder": 1.5}
 # Letters of a token that are shown.
 TOKEN = 12
+# Of the letters of tokens, in points: as they are best, the least, and their part of the room that each has.
+_TOKEN_SIZE, _LEAST_TOKEN_SIZE, _ROOM = 9.0, 6.0, 0.75
 _SIGNS = {"\n": "⏎", "\t": "⇥", "\r": "␍"}
 
 
@@ -259,15 +261,23 @@ def _whole_numbers() -> MaxNLocator:
 
 
 def token_ticks(ax: Axes, axis: str, tokens: Sequence[Any]) -> None:
-    """Tokens along the "x" or "y" axis, as many as there is room for; along x long ones stand upright."""
+    """Tokens along the "x" or "y" axis, as many as there is room for; along x long ones stand upright.
+
+    Rather than that some are left out all are a little smaller.
+    """
     extent = ax.get_window_extent()
     inches = (extent.width if axis == "x" else extent.height) / ax.figure.dpi
-    at = range(0, len(tokens), math.ceil(len(tokens) / max(6 * inches, 1)))
+    every = math.ceil(len(tokens) / max(6 * inches, 1))
+    size = _TOKEN_SIZE
+    if every > 1 and _ROOM * 72 * inches / len(tokens) >= _LEAST_TOKEN_SIZE:
+        every, size = 1, min(size, _ROOM * 72 * inches / len(tokens))
+    at = range(0, len(tokens), every)
     along = ax.xaxis if axis == "x" else ax.yaxis
-    along.set_ticks(at, labels=[visible(tokens[t]) for t in at], parse_math=False, fontsize=9)
+    along.set_ticks(at, labels=[visible(tokens[t]) for t in at], parse_math=False, fontsize=size)
     if axis == "x":
+        flat = 2 if size == _TOKEN_SIZE else 1
         for label in along.get_ticklabels():
-            label.set_rotation(90 if len(label.get_text()) > 2 else 0)
+            label.set_rotation(90 if len(label.get_text()) > flat else 0)
 
 
 # --- text ------------------------------------------------------------------------------------------------

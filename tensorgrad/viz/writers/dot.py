@@ -222,7 +222,9 @@ class _Writer:
             else:
                 right, low = mark.x + mark.width, mark.y + mark.height
                 around = ((mark.x, mark.y), (right, mark.y), (right, low), (mark.x, low))
-                yield f"{_pen(mark.line or mark.fill)} {_style(1.0, mark.pattern)} C {_counted(mark.fill)}"
+                # Without a line of its own it has one of its colour, which would fray it where it is dotted.
+                pattern = mark.pattern if mark.line else "solid"
+                yield f"{_pen(mark.line or mark.fill)} {_style(1.0, pattern)} C {_counted(mark.fill)}"
                 yield f"P 4 {' '.join(map(self.spot, around))}"
                 if mark.pattern == "hatched":
                     yield _pen(mark.line or FAINT)

@@ -87,7 +87,11 @@ function whyNoLevel(data) {
   for (const level of ['op', 'cell', 'rolled'])
     if (!data.levels.has(level)) why[level] = 'This page was made without this level';
   if (!data.frames.steps) {
-    why.cell = 'Nothing in this graph was made in a timestep: see nn.unroll';
+    const { count, sort } = data.tensors;
+    const checkpointed = Array.from({ length: count }, (_, i) => sort(i).op).includes('checkpoint');
+    why.cell = checkpointed
+      ? 'What is inside a checkpoint is not on record: unroll without checkpoint= to see timesteps'
+      : 'Nothing in this graph was made in a timestep: see nn.unroll';
     why.rolled = why.cell;
   }
   return why;

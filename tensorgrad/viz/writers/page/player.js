@@ -81,6 +81,8 @@ function makePlayer(page) {
     }
   }
 
+  const nothing = data.frames.steps ? '' : whyNoTime(data.frames);
+  disable(button, nothing);
   button.addEventListener('click', () => (state.playing ? pause() : play()));
   page.add((changed) => {
     // A scrub while a pass is played goes on from there.
@@ -94,5 +96,5 @@ function makePlayer(page) {
     $('timeline').dataset.pass = pass;
     $('timeline').dataset.playing = String(state.playing);
   });
-  return { toggle: () => (state.playing ? pause() : play()), stop };
+  return { toggle: () => !nothing && (state.playing ? pause() : play()), stop };
 }
