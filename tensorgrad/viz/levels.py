@@ -284,7 +284,9 @@ def rolled(model: Model) -> Model:
         # Outside, thousands of operands may have become one: the losses of all timesteps, stacked.
         key = tail, head, arrow.argnum if timestep[arrow.head] else -1, arrow.role
         if tail in kept and head in kept and key not in arrows:
-            label = ""
+            # Not of the timestep shown, it is there at this one alone, such as from the last state to a loss.
+            elsewhere = (before or after) if bool(before) != bool(after) else ""
+            label = f"t={steps[elsewhere]}" if elsewhere not in shown and elsewhere else ""
             if before != after and timestep[tail] == timestep[head]:
                 skipped = abs(steps[after] - steps[before])
                 label = f"× {counts[timestep[head]]}" if skipped == 1 else f"skips {skipped}"

@@ -326,3 +326,11 @@ def test_titles_begin_at_the_left(look: Look_at) -> None:
     begin: Any = text.get("x")
     assert float(begin) == pytest.approx(188.0, abs=4)
     assert text_width("a title", 12.0, True) < 60
+
+
+def test_a_patch_without_a_line_has_straight_edges() -> None:
+    bare = Picture(Model((), (), ()), 9.0, 9.0, (), (), ())
+    frayed = replace(bare, marks=(Patch(1.0, 1.0, 5.0, 5.0, "#7D8795", pattern="dotted"),))
+    solid = replace(bare, marks=(Patch(1.0, 1.0, 5.0, 5.0, "#7D8795"),))
+    assert to_dot(frayed) == to_dot(solid)
+    assert "dotted" in to_dot(replace(bare, marks=(replace(frayed.marks[0], line="#000000"),)))

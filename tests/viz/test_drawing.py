@@ -287,9 +287,7 @@ def test_drawing_imports_nothing_heavy() -> None:
 def test_parameters_that_are_none() -> None:
     case = char_rnn(2)
     for params in (7, "W", {"W": 1.0}):
-        with pytest.raises(
-            UserError, match=r"params= takes a Module .* there is no Tensor in this"
-        ):
+        with pytest.raises(UserError, match=r"params= takes a Module .* there is no Tensor in this"):
             draw(case.output, params=params)
     assert draw(case.output, params={}).whole == draw(case.output).whole
 
@@ -307,9 +305,7 @@ def test_a_run_of_another_graph() -> None:
 @pytest.mark.parametrize("level", ["cell", "rolled"])
 def test_levels_need_timesteps(level: Any) -> None:
     x = tg.tensor([1.0], requires_grad=True)
-    with pytest.raises(
-        GraphError, match=rf'level="{level}" needs .*use nn\.unroll.*take level="op"'
-    ):
+    with pytest.raises(GraphError, match=rf'level="{level}" needs .*use nn\.unroll.*take level="op"'):
         draw(tg.sum(x * x), level=level)
     roll = nn.unroll(nn.RNNCell(2, 3, seed=0), np.ones((4, 1, 2)), checkpoint=2)
     with pytest.raises(GraphError, match=r"checkpoint is not on record: unroll without checkpoint="):

@@ -236,3 +236,15 @@ def test_no_timesteps_to_choose_from() -> None:
     x = tg.tensor(1.0, requires_grad=True)
     with pytest.raises(UserError, match="nothing in this graph was made in a scope such as t=0"):
         chosen_steps(build(tg.tanh(x)), [0])
+
+
+def test_a_line_of_one_timestep_alone_says_which() -> None:
+    roll = nn.unroll(nn.RNNCell(2, 3, seed=0), np.ones((6, 1, 2)))
+    whole = build(tg.sum(roll.state), roll)
+    labels = {(arrow.tail, arrow.head): arrow.label for arrow in rolled(whole).arrows}
+    assert labels["t3.h", "sum"] == "t=5"
+    assert labels["t3.h", "t3.a"] == "× 6"
+    assert labels["weight_hh", "t3.a"] == ""
+    # What every timestep has needs no saying.
+    whole = build(tg.sum(roll.outputs), roll)
+    assert {arrow.label for arrow in rolled(whole).arrows if arrow.head == "stack"} == {""}

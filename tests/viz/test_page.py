@@ -93,6 +93,12 @@ def test_what_is_not_there_says_why(open_page: Callable[..., Page]) -> None:
     assert "‖" not in text_of(page, "#table")
 
 
+def test_strips_with_scales_of_their_own_say_so(rnn: Page) -> None:
+    assert "colours go from 0% to 100%" not in text_of(rnn, "#legend")
+    press(rnn, "b")
+    assert "1 is in the middle of the colours; shares: the colours go from 0%" in text_of(rnn, "#legend")
+
+
 def test_a_gradient_is_drawn_by_its_norm(open_page: Callable[..., Page]) -> None:
     page = open_page("odd")
     page.evaluate("document.getElementById('chart').open = true")

@@ -29,6 +29,7 @@ from tensorgrad.viz.picture import Outline, Patch, Picture, Stroke, Text
 from tensorgrad.viz.place import place
 from tensorgrad.viz.style.color import AGREES, SPECIAL, oklab, short
 from tensorgrad.viz.style.palette import INK
+from tensorgrad.viz.style.shapes import legend
 from tensorgrad.viz.style.text import shortened, text_width
 from tensorgrad.viz.writers.dot import to_dot
 from tensorgrad.viz.writers.svg import to_svg
@@ -586,6 +587,35 @@ def test_any_words_find_room(words: str, title: str) -> None:
     picture = paint(bare, measures, backward=True, compare=True)
     picture = dataclasses.replace(picture, marks=picture.marks[len(bare.marks) :])
     assert_in_order(bare, picture)
+
+
+# --- legends ---------------------------------------------------------------------------------------------
+def test_the_legend_has_no_kinds_that_show_numbers() -> None:
+    case = char_rnn(3)
+    forward = tg.viz.draw(case.output, unrolled=case.unrolled)
+    backward = tg.viz.draw(case.output, unrolled=case.unrolled, backward=True)
+
+    def kinds(drawing: tg.viz.Drawing) -> tuple[set[str], bool]:
+        found = legend(drawing.picture)
+        return {placed.box.kind for placed in found.boxes}, bool(found.wires)
+
+    assert kinds(forward) == ({"parameter", "input", "constant", "operation", "state", "output"}, True)
+    # What no gradient reaches looks as in the forward view but for its dashes.
+    assert kinds(backward) == ({"input", "constant"}, False)
+
+
+def test_every_colour_bar_has_a_heading() -> None:
+    case = char_rnn(4)
+    marks = tg.viz.draw(case.output, unrolled=case.unrolled, backward=True).picture.marks
+    texts = [mark for mark in marks if isinstance(mark, Text)]
+    # Beside the triangle, on the height of its own title.
+    headings = [text for text in texts if text.text == "norm of dL_i/dh_j"]
+    assert len(headings) == 2
+    assert headings[0].y == headings[1].y
+    assert headings[0].x < headings[1].x
+    ranges = {text.text for text in texts if "%" in text.text}
+    assert ranges
+    assert all(text.endswith("%; the colours go from 0% to 100%") for text in ranges)
 
 
 # --- cells of several states -----------------------------------------------------------------------------

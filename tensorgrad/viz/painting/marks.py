@@ -42,6 +42,8 @@ _LEAST_AXIS = 300.0
 _BAR = (160.0, 10.0)
 _TRIANGLE = 192.0
 _LARGEST_CELL = 14.0
+# Of strips that have another scale than the legend's.
+_SCALES = {"factor": "; 1 is in the middle of the colours", "share": "; the colours go from 0% to 100%"}
 # The letters of a word, and of a paragraph, that are shown.
 _LONGEST_WORD, _LONGEST = 40, 600
 
@@ -165,7 +167,7 @@ def strip_range(strip: Strip) -> str:
     parts = [" .. ".join(dict.fromkeys(ends))] if ends else []
     parts += ["infinite"] if np.isinf(some).any() else []
     parts += ["NaN"] if np.isnan(some).any() else []
-    return ", ".join(parts) + ("; 1 is in the middle of the colours" if strip.kind == "factor" else "")
+    return ", ".join(parts) + _SCALES.get(strip.kind, "")
 
 
 def _percent(x: float) -> str:

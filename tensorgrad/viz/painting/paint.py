@@ -279,7 +279,7 @@ class _Painter:
             scale = LogScale.of(triangle.norms[triangle.known].tolist())
             marks += triangle_marks(triangle, x, y, scale)
             x = bottom_of(marks)[0] + _APART
-            marks += legend_marks("", scale, (), x, y)
+            marks += legend_marks(triangle.title, scale, (), x, y) if scale is not None else []
             x = bottom_of(marks)[0] + 2 * _APART
         self.meet()
         legends = self.legends(x, y)

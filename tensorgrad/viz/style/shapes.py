@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from tensorgrad.viz.model import Box, Kind
-from tensorgrad.viz.picture import Line, Picture, Placed, Point, Text, Wire
+from tensorgrad.viz.picture import Line, Look, Picture, Placed, Point, Text, Wire
 from tensorgrad.viz.style.palette import FAINT, KINDS
 from tensorgrad.viz.style.text import text_width
 
@@ -19,6 +19,7 @@ LABEL_SIZE = 10.0
 _RADIUS = 5.0
 _HATCH = 6.0
 _WORDS: dict[Kind, str] = {"block": "timesteps left out"}
+_PLAIN = Look()
 _CARRIED = ("carried", "skip", "loop")
 _CARRIED_ON = "carried on in time"
 # Of the legend, in points: the size of its letters, the height of a row, the length of the sample of a line.
@@ -128,7 +129,7 @@ class Legend(NamedTuple):
 
 
 def legend(picture: Picture) -> Legend:
-    """The legend of the kinds of boxes and lines that a picture has.
+    """The legend of the kinds of boxes and lines that a picture has, but for those that show numbers instead.
 
     Example:
         >>> from tensorgrad.viz.model import Model
@@ -137,10 +138,14 @@ def legend(picture: Picture) -> Legend:
         >>> [box.lines[0].text for box in found.boxes], found.height
         (['input'], 32.0)
     """
-    kinds = {placed.box.kind for placed in picture.boxes}
+    looks = picture.looks
+    # What has the colour of a number does not look like its kind.
+    kinds = {placed.box.kind for placed in picture.boxes if not looks.get(placed.box.id, _PLAIN).fill}
     words = {kind: _WORDS.get(kind, kind) for kind in KINDS if kind in kinds}
     widths = [12.0 + math.ceil(text_width(word, _SIZE)) for word in words.values()]
-    carried = any(wire.kind in _CARRIED for wire in picture.wires)
+    carried = any(
+        wire.kind in _CARRIED and not looks.get(i, _PLAIN).line for i, wire in enumerate(picture.wires)
+    )
     if carried:
         widths.append(_SAMPLE + 6.0 + math.ceil(text_width(_CARRIED_ON, _SIZE)))
     places, right, height = _in_rows(widths, max(picture.width, _LEAST_ROW))

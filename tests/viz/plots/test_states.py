@@ -52,6 +52,15 @@ def test_tokens_that_the_font_lacks(token: str) -> None:
     assert labels == ["a", f"U+{ord(token):04X}"]
 
 
+@pytest.mark.parametrize("T", [20, 62, 80])
+def test_a_sentence_can_be_read_whole(T: int) -> None:
+    text = ("a class is an executable statement. " * 3)[:T]
+    figure = plots.hidden_states(np.ones((T, 5)), tokens=text)
+    assert misplaced(drawn(figure)) == []
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert "".join(labels) == text.replace(" ", "␣")
+
+
 @pytest.mark.parametrize(("T", "H"), [(1, 1), (5, 100), (1000, 1)])
 @pytest.mark.parametrize("token", ["x", "W" * 1000])
 def test_tokens_have_room(T: int, H: int, token: str) -> None:

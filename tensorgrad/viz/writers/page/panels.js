@@ -159,9 +159,19 @@ function makeLegend(page) {
 /** What the colours mean in the view and at the level that are shown. */
 function legendItems(page) {
   const scale = page.scales[page.state.view];
-  const notes = [...whoseNumbers(page), ...page.data.notes];
+  const notes = [...whoseNumbers(page), ...otherScales(page), ...page.data.notes];
   const quiet = notes.map((note) => make('span', { class: 'item quiet' }, bdi(note)));
   return [...(scale ? scaleItems(page, scale) : kindItems(page)), ...quiet];
+}
+
+/** What the colours mean in strips that have another scale than the legend's. */
+function otherScales({ data, state }) {
+  const there = new Set(data.strips.map(({ kind }) => kind));
+  const words = [
+    ...(there.has('factor') ? ['what each step multiplies by: 1 is in the middle of the colours'] : []),
+    ...(there.has('share') ? ['shares: the colours go from 0% to 100%'] : []),
+  ];
+  return state.view === 'forward' || !words.length ? [] : [`Strips with scales of their own: ${words.join('; ')}.`];
 }
 
 /** Of one timestep that is drawn for all, which one the colours are of. */
