@@ -274,6 +274,8 @@ def rolled(model: Model) -> Model:
     }
     steps = {frame.id: frame.step or 0 for frame in model.frames}
     arrows: dict[tuple[str, str, int, str], Arrow] = {}
+    # Of what begins or ends outside of the timesteps: those that have it.
+    at: dict[tuple[str, str, int, str], list[str]] = defaultdict(list)
     # What touches the timestep shown comes first: the numbers at a line are its own.
     for arrow in sorted(model.arrows, key=lambda arrow: (arrow.tail in moved) + (arrow.head in moved)):
         tail, head = moved.get(arrow.tail, arrow.tail), moved.get(arrow.head, arrow.head)
@@ -283,14 +285,19 @@ def rolled(model: Model) -> Model:
             continue
         # Outside, thousands of operands may have become one: the losses of all timesteps, stacked.
         key = tail, head, arrow.argnum if timestep[arrow.head] else -1, arrow.role
+        if bool(before) != bool(after):
+            at[key].append(before or after)
         if tail in kept and head in kept and key not in arrows:
-            # Not of the timestep shown, it is there at this one alone, such as from the last state to a loss.
-            elsewhere = (before or after) if bool(before) != bool(after) else ""
-            label = f"t={steps[elsewhere]}" if elsewhere not in shown and elsewhere else ""
+            label = ""
             if before != after and timestep[tail] == timestep[head]:
                 skipped = abs(steps[after] - steps[before])
                 label = f"× {counts[timestep[head]]}" if skipped == 1 else f"skips {skipped}"
             arrows[key] = replace(arrow, tail=tail, head=head, label=label)
+    for key, found in at.items():
+        # Not of the timestep shown, such as from the last state to a loss: its numbers are those of another.
+        if key in arrows and shown.keys().isdisjoint(found):
+            label = f"t={steps[found[0]]}" if len(found) == 1 else f"{len(found)} timesteps"
+            arrows[key] = replace(arrows[key], label=label)
     used = {end for arrow in arrows.values() for end in (arrow.tail, arrow.head)}
     return Model(
         tuple(box for box in model.boxes if box.id in kept and (box.id in used or box.kind == "output")),

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tensorgrad.viz.model import Frame, Model
-from tensorgrad.viz.picture import Look, Patch, Stroke, Text
+from tensorgrad.viz.picture import Look, Patch, Picture, Stroke, Text
 from tensorgrad.viz.style.palette import FRAME, KINDS, ink_of
 from tensorgrad.viz.style.text import LONGEST, LONGEST_NOTE, shortened, shown, text_width
 from tensorgrad.viz.writers import dot

@@ -196,7 +196,8 @@ def test_rolled_skips_say_how_far() -> None:
         with tg.scope(f"t={t}"):
             hs.append(tg.label(tg.tanh(hs[-1] + (hs[-4] if t >= 3 else 0.0)), "h"))
     labels = {arrow.label for arrow in rolled(build(hs[-1])).arrows if arrow.label}
-    assert labels == {"× 9", "skips 4"}
+    # The state before the first timestep goes into that, and into the one that skips it and two more.
+    assert labels == {"× 9", "skips 4", "t=0", "t=3"}
 
 
 def test_rolled_is_as_large_for_any_number_of_timesteps() -> None:
@@ -245,6 +246,16 @@ def test_a_line_of_one_timestep_alone_says_which() -> None:
     assert labels["t3.h", "sum"] == "t=5"
     assert labels["t3.h", "t3.a"] == "× 6"
     assert labels["weight_hh", "t3.a"] == ""
+    # Of some timesteps: how many.
+    x = tg.tensor(np.ones(2), requires_grad=True, name="x")
+    h = x * 0.5
+    for t in range(9):
+        with tg.scope(f"t={t}"):
+            h = tg.label(tg.tanh(h + (x if t < 3 else 0.0)), "h")
+    arrows = rolled(build(h)).arrows
+    assert {arrow.label for arrow in arrows if arrow.tail == "x" and arrow.head[:2] == "t4"} <= {
+        "3 timesteps"
+    }
     # What every timestep has needs no saying.
     whole = build(tg.sum(roll.outputs), roll)
     assert {arrow.label for arrow in rolled(whole).arrows if arrow.head == "stack"} == {""}

@@ -228,6 +228,7 @@ WITHOUT_COUNTERPART = {
     "one_hot",
     "one_hot_like",
     "scatter",
+    "stays",
     "checkpoint",
     "linear_scan",
     "inv",

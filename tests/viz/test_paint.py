@@ -224,7 +224,7 @@ def test_the_range_of_a_strip_in_words() -> None:
     assert said([0.5, 1e-7, 2.0]) == "1.0e-7 .. 2"
     assert said([2.0, 2.0, 2.0]) == "2"
     assert said([2.0, np.nan, np.inf]) == "2, infinite, NaN"
-    assert said([0.0, 0.25, 0.125], "share") == "0% .. 25%"
+    assert said([0.0, 0.25, 0.125], "share") == "0% .. 25%; the colours go from 0% to 100%"
     assert said([1.0, 2.0, 3.0], "factor") == "1 .. 3; 1 is in the middle of the colours"
     assert said([1.0, 2.0, 3.0], known=~known) == "not known"
 

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
 import llvmlite
 import numba
@@ -37,7 +38,7 @@ CHECKED = False
 """Whether kernels made from here on check every index, and that they write over nothing that they read."""
 
 COMPILED: list[str] = []
-"""The names of the kernels that this process compiled, as opposed to loaded."""
+"""The modules of the kernels that this process compiled, as opposed to loaded."""
 
 HEAD = """import numpy as np
 
@@ -96,36 +97,38 @@ def build(kernel: Kernel) -> Callable[..., Any]:
     """The kernel as a function of its sizes and arrays."""
     blas.blas()
     signature = types.void(*[types.int64] * len(kernel.sizes), *map(_kind, kernel.parameters))
-    text = HEAD + kernel.source()
+    # One name for all: kernels that differ in nothing else are compiled once.
+    text = HEAD + kernel.source().replace(f"def {kernel.name}(", "def kernel(", 1)
     if CHECKED:
         text = text.replace("import product", "import checked_product as product")
-        return apart(kernel, _built(kernel.name, text, signature))
-    return _built(kernel.name, text, signature)
+    made = _built(text, signature, CHECKED, str(cache_folder()))
+    return apart(kernel, made) if CHECKED else made
 
 
-def _built(name: str, text: str, signature: Any) -> Callable[..., Any]:
-    """Loaded if it was kept, and compiled otherwise."""
+@cache
+def _built(text: str, signature: Any, checked: bool, folder: str) -> Callable[..., Any]:
+    """Loaded if it was kept, and compiled otherwise. checked, folder: as they are, for another is another."""
     key = hashlib.sha256("\n".join([text, str(signature), _surroundings()]).encode()).hexdigest()[:24]
     path = _written(key, text)
     if path is not None:
         kept = any(_machine_code(path))
         try:
-            return _compiled(name, text, signature, path)
+            return _compiled(text, signature, path)
         except Exception as damage:
             if not kept:
                 raise
             _forget(path)
             _say_once(f"a kept kernel was damaged and is made anew ({type(damage).__name__}: {damage})")
             with contextlib.suppress(OSError):
-                return _compiled(name, text, signature, path)
-    return _compiled(name, text, signature, None)
+                return _compiled(text, signature, path)
+    return _compiled(text, signature, None)
 
 
-def _compiled(name: str, text: str, signature: Any, path: Path | None) -> Callable[..., Any]:
-    module = ModuleType(f"tensorgrad_kernel_{path.stem if path else name}")
+def _compiled(text: str, signature: Any, path: Path | None) -> Callable[..., Any]:
+    module = ModuleType(f"tensorgrad_kernel_{path.stem if path else uuid4().hex}")
     # Where numba looks for the names that a kept kernel refers to.
     sys.modules[module.__name__] = module
-    exec(compile(text, str(path or f"<{name}>"), "exec"), module.__dict__)
+    exec(compile(text, str(path or "<kernel>"), "exec"), module.__dict__)
     decorate = njit(
         cache=path is not None,
         boundscheck=CHECKED,
@@ -134,12 +137,12 @@ def _compiled(name: str, text: str, signature: Any, path: Path | None) -> Callab
         error_model="numpy",
         pipeline_class=_ArraysApart,
     )
-    dispatcher = decorate(getattr(module, name))
+    dispatcher = decorate(module.__dict__["kernel"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         dispatcher.compile(signature.args)
     if not (path is not None and dispatcher.stats.cache_hits):
-        COMPILED.append(name)
+        COMPILED.append(module.__name__)
     dispatcher.disable_compile()
     found: Callable[..., Any] = dispatcher
     return found

@@ -155,8 +155,8 @@ class _Data:
         self.states = {box.id: box.states for box in self.boxes.values() if box.states}
         for name, states in self.states.items():
             for state in states:
-                frame = state.frame if state.frame in self.frames else self.boxes[name].frame
-                self.boxes.setdefault(state.id, replace(state, frame=frame))
+                home = state.frame if state.frame in self.frames else self.boxes[name].frame
+                self.boxes.setdefault(state.id, replace(state, frame=home))
         self.frame_numbers = {"": -1, **{name: i for i, name in enumerate(self.frames)}}
         self.box_numbers = {"": -1, **{name: i for i, name in enumerate(self.boxes)}}
 
