@@ -6,6 +6,7 @@ that it is a part of, over an operand that nobody needs any more, or into a buff
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -304,11 +305,16 @@ def _fits_out(eqn: Eqn) -> bool:
     return eqn.op != "where" or eqn.args[0].dtype == bool
 
 
+def _bare(text: str) -> str:
+    """An operand that stands alone, without the brackets that it needs beside others."""
+    return text[1:-1] if re.fullmatch(r"\((?:[^()]|\([^()]*\))*\)", text) else text
+
+
 def _mapped(op: str, args: list[str], text: str) -> str:
     """An element-wise operation into `text`, as short as it can be written."""
     if not text.endswith(")"):
         if args[0] == text and op in ("add", "subtract", "multiply", "divide"):
-            return f"{text} {INFIX[op]}= {args[1]}"
+            return f"{text} {INFIX[op]}= {_bare(args[1])}"
         if len(args) > 1 and args[1] == text and op in ("add", "multiply"):
-            return f"{text} {INFIX[op]}= {args[0]}"
+            return f"{text} {INFIX[op]}= {_bare(args[0])}"
     return _returned(op, args, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -223,7 +224,7 @@ def dtype_text(dtype: Any) -> str:
 
 def _check_range(n: Names, p: dict[str, Any]) -> str:
     more = "".join(f", {counts}" for counts in n[1:]) + (f", low={p['low']}" if p["low"] else "")
-    return f"check_range({n[0]}, {p['n']}, {p['what']!r}{more})"
+    return f"check_range({n[0]}, {p['n']}, {json.dumps(p['what'])}{more})"
 
 
 EXPRESSIONS: dict[str, Callable[[Names, dict[str, Any], Any], str]] = {
