@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 # The same examples in every run: what fails here fails everywhere, and what passes is not left to luck.
 settings.register_profile("fixed", deadline=None, derandomize=True, database=None)
@@ -23,8 +24,19 @@ settings.load_profile("fixed")
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope="session")
+def _generators_are_known() -> None:
+    """Hypothesis asks in its first test who holds NumPy's generators, and would not see what is frozen."""
+
+    @given(st.none())
+    def anything(none: None) -> None:
+        pass
+
+    anything()
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _nothing_old_is_collected() -> None:
+def _nothing_old_is_collected(_generators_are_known: None) -> None:
     """What has been imported, collected and cached by now is not gone through for garbage again.
 
     There is so much of it that a collection would take longer than most tests.

@@ -166,7 +166,8 @@ def stepped(made: dict[str, Any], p: Any, x: Any, state: Any) -> Any:
 @settings(max_examples=30, deadline=None)
 @given(
     made=cells(),
-    sizes=st.tuples(*(st.integers(1, 5),) * 4),
+    # Layer normalisation of one or two elements is a step function: its float32 gradients are rounding alone.
+    sizes=st.tuples(*(st.integers(1, 5),) * 3, st.integers(3, 5)),
     reverse=st.booleans(),
     masked=st.booleans(),
     dtype=st.sampled_from([np.float32, np.float64]),
