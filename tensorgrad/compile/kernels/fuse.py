@@ -299,7 +299,7 @@ def _settled(run: list[Any], lead: tuple[Any, ...], later: set[int], made: dict[
         if eqn.op in ALIASES and id(eqn.out) in wanted:
             wanted |= {id(a) for a in eqn.args}
             views.insert(0, eqn)
-    inner = [e for e in run if e.op not in ALIASES or id(e.out) in used]
+    inner = [*_reshaped(work, lead, made), *(e for e in run if e.op not in ALIASES or id(e.out) in used)]
     fused = Fused(lead, [], run[-1].section)
     twins: dict[int, Any] = {}
     for eqn in inner:
@@ -311,6 +311,17 @@ def _settled(run: list[Any], lead: tuple[Any, ...], later: set[int], made: dict[
     known = {**made, **definitions(fused.body)}
     assert all(supported(e, lead, known) or row_sum(e, known) for e in fused.body)
     return [fused, *views]
+
+
+def _reshaped(work: list[Any], lead: tuple[Any, ...], made: dict[int, Any]) -> list[Any]:
+    """Reshapes before a run by which it reads an array in two shapes: within it, they are one array."""
+    read = {id(a) for e in work for a in e.args}
+    found = {id(a): made[id(a)] for e in work for a in e.args if id(a) in made}
+    return [
+        e
+        for e in found.values()
+        if e.op == "reshape" and id(e.args[0]) in read and e not in work and supported(e, lead, made)
+    ]
 
 
 def _twin(v: Var) -> Var:

@@ -64,6 +64,8 @@ class LoopKernel:
         self.histories = histories
         self.t = "t"
         kernel.taken.add("t")
+        # Results that are written over a stack that the loop reads, and which.
+        self.replaced: dict[int, Any] = {}
         self.segments = self._segments()
         self.home = {id(v.out): k for k, (_, run) in enumerate(self.segments) for v in run}
         # For each value where it must be written to.
@@ -147,7 +149,12 @@ class LoopKernel:
                 kernel.totals.add(array)
                 self.totals.append((o.inner, (array, [], False)))
             elif not self._in_history(o):
-                array = kernel.parameter(o.outer.name, o.outer, o.outer.dtype, o.outer.shape)
+                over = self.replaced.get(id(o.outer))
+                array = (
+                    kernel.parameter(o.outer.name, o.outer, o.outer.dtype, o.outer.shape)
+                    if over is None
+                    else kernel.array(over)
+                )
                 self.targets.setdefault(id(o.inner), []).append((o.inner, (array, [t], True)))
         for x, inner in loop.xs:
             kernel.places[id(inner)] = (kernel.array(x), [t], True)
@@ -191,29 +198,31 @@ class LoopKernel:
         return list(found.values())
 
     def _in_place(self, c: Carry) -> bool:
-        """Whether the next state can be written over the old one: all that read it have done so."""
-        if id(c.after) not in self.inside:
+        """Whether the next state can be written over the old one."""
+        handed = any(d.after is c.before for d in self.loop.carries)
+        return not handed and self.may_replace(c.after, c.before)
+
+    def may_replace(self, after: Any, before: Any) -> bool:
+        """Whether a value of this timestep can be written over one from outside: all that read it have done so."""
+        if id(after) not in self.inside or not same(after.shape, before.shape) or after.dtype != before.dtype:
             return False
-        home = self.home[id(c.after)]
-        readers = [(k, e) for k, (_, run) in enumerate(self.segments) for e in run if c.before in e.args]
-        if any(o.inner is c.before for o in self.loop.outs) or any(
-            d.after is c.before for d in self.loop.carries
-        ):
+        seen = {id(before)}
+        for eqn in self.loop.body:
+            if eqn.op in ALIASES and any(id(a) in seen for a in eqn.args):
+                seen.add(id(eqn.out))
+        ends = [o.inner for o in self.loop.outs] + [c.after for c in self.loop.carries if c.before is not before]
+        if id(after) in seen or any(id(x) in seen for x in ends):
             return False
+        home = self.home[id(after)]
+        readers = [(k, e) for k, (_, run) in enumerate(self.segments) for e in run if {id(a) for a in e.args} & seen]
         if any(k > home for k, _ in readers):
             return False
         what, run = self.segments[home]
-        here = [e for k, e in readers if k == home]
-        if not here:
+        if all(k < home for k, _ in readers):
             return True
-        if what == "product" or any(e.op in ALIASES for e in [*here, self.known[id(c.after)]]):
+        if what == "product":
             return False
-        nest = Nest(Kernel("", self.kernel.sizes, ""), run, self.lead, [], self.known)
-        [*parts] = nest.parts(c.after)
-        if len(parts) > 1 or len(nest.parts(c.before)) > 1 or not same(c.before.shape, c.after.shape):
-            return False
-        done = nest.when(c.after, parts[0])
-        return all(nest.when(e.out, part) <= done for e in here for part in nest.parts(e.out))
+        return Nest(Kernel("", self.kernel.sizes, ""), run, self.lead, [], self.known).may_replace(after, before)
 
     def _stores(self) -> dict[int, list[Any]]:
         """For each run of equations what it must write; at -1 what none of them does."""

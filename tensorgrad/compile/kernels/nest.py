@@ -7,6 +7,7 @@ it comes in the next. Values live in local variables; what a later loop reads ag
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -194,17 +195,29 @@ class Nest:
     def _waiting(self) -> list[Any]:
         """Values of rows that are read in a later stage than they are computed in."""
         found: dict[int, Any] = {}
-        for at, code in self.code.items():
-            for kind, what, part, *_ in code:
-                reads = [what] if kind == "store" else what.args
-                for a in reads:
-                    if isinstance(a, Const) or self.kind(a) not in ("matrix", "row"):
-                        continue
-                    base, inner = self.source(a, part if kind == "gather" or _wide(a, what) else (0, 1))
-                    made = self.stage.get((id(base), inner))
-                    if made is not None and made < at and self.kind(base) == "matrix":
-                        found[id(base)] = base
+        for at, base, part in self._reads():
+            made = self.stage.get((id(base), part))
+            if made is not None and made < at and self.kind(base) == "matrix":
+                found[id(base)] = base
         return list(found.values())
+
+    def _reads(self) -> Iterator[tuple[int, Any, Part]]:
+        """Every reading of elements: the stage, whose, and which."""
+        for at, code in self.code.items():
+            for action, what, part, *_ in code:
+                for a in [what] if action == "store" else what.args:
+                    if not isinstance(a, Const) and self.kind(a) in ("matrix", "row", "column"):
+                        its = part if action == "gather" or _wide(a, what) else (0, 1)
+                        yield at, *self.source(a, its)
+
+    def may_replace(self, after: Any, before: Any) -> bool:
+        """Whether rows of `after` can be written over those of `before`: what reads an element does so first."""
+        return all(
+            at < then or (at == then and same(part, its)) or its[1] <= part[0] or part[1] <= its[0]
+            for then, its in ((self.when(after, p), p) for p in self.parts(after))
+            for at, base, part in self._reads()
+            if base is before
+        )
 
     def _add(self, stage: int, part: Part, what: Any) -> None:
         self.code.setdefault(stage, []).append(what)

@@ -8,15 +8,16 @@ import numpy as np
 
 from tensorgrad.compile.emit import _Writer
 from tensorgrad.compile.expressions import dtype_text, shape_text
-from tensorgrad.compile.ir import Loop, Program, verify
+from tensorgrad.compile.ir import Loop, Out, Program, verify
 from tensorgrad.compile.kernels.build import HEAD, build
 from tensorgrad.compile.kernels.fuse import Fused, copied, fuse, into_loops
 from tensorgrad.compile.kernels.kernel import Kernel, Parameter
 from tensorgrad.compile.kernels.loop import LoopKernel, obstacle
 from tensorgrad.compile.kernels.nest import Nest
-from tensorgrad.compile.kernels.rows import definitions
+from tensorgrad.compile.kernels.rows import definitions, same
 from tensorgrad.compile.loops import LoopWriter
 from tensorgrad.compile.page import Page
+from tensorgrad.compile.passes.clean import dead_code
 from tensorgrad.compile.plan import Block, Storage
 
 __all__ = ["emit_fast"]
@@ -28,6 +29,7 @@ def emit_fast(program: Program, name: str, sizes: dict[str, tuple[int, int]]) ->
     into_loops(program)
     verify(program, "kernels: into loops")
     fuse(program)
+    dead_code(program)
     verify(program, "kernels: fuse")
     writer = _FastWriter(program, name, sizes)
     page = writer.page()
@@ -138,14 +140,56 @@ class _FastWriter(_Writer):
         kernel.lead = eqn.lead
         known: dict[Any, str] = {}
         stores: list[Any] = []
+        replaced: set[int] = set()
+        made = {**self.made, **definitions(eqn.body)}
+        nest = Nest(Kernel("", kernel.sizes, ""), eqn.body, eqn.lead, [], made)
+        inside = {id(e.out) for e in eqn.body}
         for o in eqn.outs:
-            self.room_for(o.outer, block)
+            over = next(
+                (
+                    x
+                    for x in eqn.args
+                    if id(x) not in inside | replaced
+                    and self.is_free(x, o.outer, block, eqn.args)
+                    and nest.may_replace(o.inner, x)
+                ),
+                None,
+            )
+            if over is None:
+                self.room_for(o.outer, block)
+                array = kernel.parameter(o.outer.name, o.outer, o.outer.dtype, o.outer.shape)
+            else:
+                replaced.add(id(over))
+                self.take_over(o.outer, over, block)
+                array = kernel.place(over)[0]
             known[id(o.outer)] = self[o.outer]
-            array = kernel.parameter(o.outer.name, o.outer, o.outer.dtype, o.outer.shape)
             stores.append((o.inner, (array, [], True)))
-        Nest(kernel, eqn.body, eqn.lead, stores, {**self.made, **definitions(eqn.body)}).write()
+        Nest(kernel, eqn.body, eqn.lead, stores, made).write()
         self.targets.append(f"{kernel.name}: {len(eqn.body)} equations over rows in a compiled kernel")
         self.invoke(kernel, block, known)
+
+    def is_free(self, x: Any, out: Any, block: Block, args: list[Any]) -> bool:
+        """Whether an operand's buffer, all of it, can be a result's: nothing else that is read lies in it."""
+        home = self.storage.get(id(x))
+        return (
+            home is not None
+            and home.kind == "buffer"
+            and home in block.storages
+            and home.last <= block.now
+            and self[x] in home.names
+            and same(x.shape, out.shape)
+            and x.dtype == out.dtype
+            and id(out) not in self.fixed
+            and not any(self.storage.get(id(a)) is home for a in args if a is not x)
+        )
+
+    def take_over(self, out: Any, x: Any, block: Block) -> None:
+        """Give a result the buffer of an operand."""
+        storage = self.storage[id(x)]
+        storage.last = block.last[id(out)]
+        name = self.fresh(out.name)
+        storage.names.append(name)
+        self.put(out, name, storage)
 
     def room_for(self, out: Any, block: Block, zero: bool = False) -> None:
         """An array for a result, of its own if it is returned."""
@@ -176,14 +220,20 @@ class _KernelLoop(LoopWriter):
             else:
                 self.begin_state(c)
                 known[id(c)] = w[c.before]
-        for o in loop.outs:
-            if o.kind == "total" or not self.in_history(o):
-                w.room_for(o.outer, self.outer, zero=o.kind == "total")
-                known[id(o.outer)] = w[o.outer]
         way = "backward" if loop.section == "backward" else "forward"
         order = "backwards" if loop.reverse else "forwards"
         kernel = w.kernel(way, f"The recurrence, timestep by timestep {order}.")
-        LoopKernel(kernel, loop, histories, w.made).write()
+        body = LoopKernel(kernel, loop, histories, w.made)
+        for o in loop.outs:
+            if o.kind == "total" or not self.in_history(o):
+                over = None if o.kind == "total" else self.replaceable(o, body)
+                if over is None:
+                    w.room_for(o.outer, self.outer, zero=o.kind == "total")
+                else:
+                    body.replaced[id(o.outer)] = over
+                    w.take_over(o.outer, over, self.outer)
+                known[id(o.outer)] = w[o.outer]
+        body.write()
         w.targets.append(f"{kernel.name}: a loop over {loop.length} timesteps in a compiled kernel")
         w.invoke(kernel, self.outer, known)
         for c in loop.carries:
@@ -192,3 +242,14 @@ class _KernelLoop(LoopWriter):
                 array = self.history.get(id(c))
                 w.line(f"{w[c.final]} = {f'{array}[{end}]' if array else w[c.before]}")
                 w.outside(c.final, w[c.final])
+
+    def replaceable(self, o: Out, body: LoopKernel) -> Any:
+        """A stack that nobody reads after this loop, over which a result can be written step by step; or None."""
+        for x, inner in self.loop.xs:
+            if (
+                x not in body.replaced.values()
+                and self.w.is_free(x, o.outer, self.outer, self.loop.args)
+                and body.may_replace(o.inner, inner)
+            ):
+                return x
+        return None
