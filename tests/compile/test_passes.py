@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -196,6 +197,23 @@ def test_terms_are_grouped_by_the_state_in_any_order(order: tuple[int, ...]) -> 
     step = check(
         tg.value_and_grad(loss), {"W": np.ones((3, 4)), "U": np.eye(4), "b": np.ones(4)}, batch(5, 2)[0]
     )
+    assert "loop forwards over T timesteps: dot, add, tanh" in step.explain()
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_rows_are_added_to_each_other_first(order: tuple[int, ...]) -> None:
+    """Shifts and biases, of the naive cells that users write, cost one addition a timestep."""
+
+    def loss(p: Any, xs: Any) -> Any:
+        def cell(x: Any, h: Any) -> Any:
+            terms = [h @ p["U"], p["a"], p["b"], p["c"]]
+            h = tg.tanh(((terms[order[0]] + terms[order[1]]) + terms[order[2]]) + terms[order[3]])
+            return h, h
+
+        return (tg.nn.unroll(cell, xs, np.zeros((xs.shape[1], 4))).outputs ** 2).sum()
+
+    rows = {"a": np.ones(4), "b": np.arange(4.0), "c": np.full(4, -0.5)}
+    step = check(tg.value_and_grad(loss), {"U": np.eye(4), **rows}, batch(5, 2)[0])
     assert "loop forwards over T timesteps: dot, add, tanh" in step.explain()
 
 

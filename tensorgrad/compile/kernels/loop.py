@@ -8,6 +8,7 @@ from tensorgrad.compile.ir import Carry, Const, Eqn, Loop
 from tensorgrad.compile.kernels.kernel import Kernel
 from tensorgrad.compile.kernels.nest import Nest
 from tensorgrad.compile.kernels.rows import ALIASES, definitions, kind_of, same, supported
+from tensorgrad.compile.kernels.schedule import Schedule
 
 __all__ = ["LoopKernel", "obstacle", "rows_of"]
 
@@ -84,12 +85,12 @@ class LoopKernel:
         kernel.indent += 1
         for k, (what, run) in enumerate(self.segments):
             if what == "rows":
-                Nest(kernel, run, self.lead, stores.get(k, []), self.known).write()
+                Nest(kernel, self._schedule(run), stores.get(k, [])).write()
             else:
                 self._product(run[0])
         left = [*stores.get(-1, []), *late]
         if left:
-            Nest(kernel, [], self.lead, left, self.known).write()
+            Nest(kernel, self._schedule([]), left).write()
         kernel.indent -= 1
 
     # --- products, and what lies between them --------------------------------------------------------------
@@ -112,6 +113,9 @@ class LoopKernel:
             if run:
                 segments.append(("rows", run))
         return segments
+
+    def _schedule(self, run: list[Any]) -> Schedule:
+        return Schedule(run, self.lead, self.known)
 
     def _product(self, eqn: Eqn) -> None:
         x, W = eqn.args
@@ -210,11 +214,15 @@ class LoopKernel:
         for eqn in self.loop.body:
             if eqn.op in ALIASES and any(id(a) in seen for a in eqn.args):
                 seen.add(id(eqn.out))
-        ends = [o.inner for o in self.loop.outs] + [c.after for c in self.loop.carries if c.before is not before]
+        ends = [o.inner for o in self.loop.outs] + [
+            c.after for c in self.loop.carries if c.before is not before
+        ]
         if id(after) in seen or any(id(x) in seen for x in ends):
             return False
         home = self.home[id(after)]
-        readers = [(k, e) for k, (_, run) in enumerate(self.segments) for e in run if {id(a) for a in e.args} & seen]
+        readers = [
+            (k, e) for k, (_, run) in enumerate(self.segments) for e in run if {id(a) for a in e.args} & seen
+        ]
         if any(k > home for k, _ in readers):
             return False
         what, run = self.segments[home]
@@ -222,7 +230,7 @@ class LoopKernel:
             return True
         if what == "product":
             return False
-        return Nest(Kernel("", self.kernel.sizes, ""), run, self.lead, [], self.known).may_replace(after, before)
+        return self._schedule(run).may_replace(after, before)
 
     def _stores(self) -> dict[int, list[Any]]:
         """For each run of equations what it must write; at -1 what none of them does."""

@@ -15,6 +15,7 @@ from tensorgrad.compile.kernels.kernel import Kernel, Parameter
 from tensorgrad.compile.kernels.loop import LoopKernel, obstacle
 from tensorgrad.compile.kernels.nest import Nest
 from tensorgrad.compile.kernels.rows import definitions, same
+from tensorgrad.compile.kernels.schedule import Schedule
 from tensorgrad.compile.loops import LoopWriter
 from tensorgrad.compile.page import Page
 from tensorgrad.compile.passes.clean import dead_code
@@ -142,7 +143,7 @@ class _FastWriter(_Writer):
         stores: list[Any] = []
         replaced: set[int] = set()
         made = {**self.made, **definitions(eqn.body)}
-        nest = Nest(Kernel("", kernel.sizes, ""), eqn.body, eqn.lead, [], made)
+        schedule = Schedule(eqn.body, eqn.lead, made)
         inside = {id(e.out) for e in eqn.body}
         for o in eqn.outs:
             over = next(
@@ -151,7 +152,7 @@ class _FastWriter(_Writer):
                     for x in eqn.args
                     if id(x) not in inside | replaced
                     and self.is_free(x, o.outer, block, eqn.args)
-                    and nest.may_replace(o.inner, x)
+                    and schedule.may_replace(o.inner, x)
                 ),
                 None,
             )
@@ -164,7 +165,7 @@ class _FastWriter(_Writer):
                 array = kernel.place(over)[0]
             known[id(o.outer)] = self[o.outer]
             stores.append((o.inner, (array, [], True)))
-        Nest(kernel, eqn.body, eqn.lead, stores, made).write()
+        Nest(kernel, schedule, stores).write()
         self.targets.append(f"{kernel.name}: {len(eqn.body)} equations over rows in a compiled kernel")
         self.invoke(kernel, block, known)
 

@@ -15,7 +15,7 @@ from tensorgrad.compile.passes.clean import common_subexpressions, dead_code
 from tensorgrad.compile.passes.kept import small_results_kept
 from tensorgrad.compile.passes.lookups import lookups
 from tensorgrad.compile.passes.parts import products_of_parts, stacks_of_parts
-from tensorgrad.compile.passes.regroup import regroup
+from tensorgrad.compile.passes.regroup import regroup, rows_added
 from tensorgrad.compile.passes.simplify import simplify
 from tensorgrad.compile.passes.split import split_loops
 
@@ -31,6 +31,8 @@ PASSES: list[tuple[str, Callable[[Program], None]]] = [
     ("dead code", dead_code),
     ("neighbouring gates", neighbouring_gates),
     ("factors and terms regrouped", regroup),
+    ("dead code", dead_code),
+    ("rows added first", rows_added),
     ("dead code", dead_code),
     ("out of the loop", split_loops),
     ("simplify", simplify),
