@@ -275,6 +275,29 @@ class _Writer(Script):
         # Another operand that is another view of the same array would change under the operation.
         return all(x is a or self.storage.get(id(x)) is not storage for x in eqn.args)
 
+    def is_free(self, x: Any, out: Any, block: Block, args: list[Any]) -> bool:
+        """Whether an operand's buffer, all of it, can be a result's: nothing else that is read lies in it."""
+        home = self.storage.get(id(x))
+        return (
+            home is not None
+            and home.kind == "buffer"
+            and home in block.storages
+            and home.last <= block.now
+            and self[x] in home.names
+            and x.shape == out.shape
+            and x.dtype == out.dtype
+            and id(out) not in self.fixed
+            and not any(self.storage.get(id(a)) is home for a in args if a is not x)
+        )
+
+    def take_over(self, out: Any, x: Any, block: Block) -> None:
+        """Give a result the buffer of an operand."""
+        storage = self.storage[id(x)]
+        storage.last = block.last[id(out)]
+        name = self.fresh(out.name)
+        storage.names.append(name)
+        self.put(out, name, storage)
+
     def buffer(self, out: Var, block: Block) -> tuple[str, Storage]:
         """A buffer for a result, under a name of its own."""
         storage = self.room.take(out.shape, out.dtype, block.now, block.last[id(out)], block.storages)

@@ -7,6 +7,7 @@ the next one is computed as soon as nobody reads the old one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ class LoopWriter:
         self.stacks: list[tuple[Any, tuple[str, str]]] = []
         # The array of all values of a state, by the id of the carry.
         self.history: dict[int, str] = {}
+        # Stacks over which a result is written.
+        self.replaced: set[int] = set()
 
     def write(self) -> None:
         """Everything, from the room for what the loop keeps to the state after it."""
@@ -113,8 +116,31 @@ class LoopWriter:
             make = "np.empty" if o.kind == "stack" else "np.zeros"
             w.put(o.outer, w[o.outer], Storage("fresh", last=self.outer.last[id(o.outer)]))
             w.line(f"{w[o.outer]} = {make}({shape_text(o.outer.shape)}, {dtype_text(o.outer.dtype)})")
+        elif (over := self.replaceable(o, self.may_replace)) is not None:
+            w.take_over(o.outer, over, self.outer)
         else:
             w.put(o.outer, *w.buffer(o.outer, self.outer))
+
+    def replaceable(self, o: Out, may_replace: Callable[[Any, Any], bool]) -> Any:
+        """A stack that nobody reads after this loop, over which a result can be written; or None.
+
+        may_replace: whether a value of a timestep may be written over one that the timestep reads.
+        """
+        if o.kind != "stack":
+            return None
+        whole = [a for e in self.loop.body for a in e.args]
+        whole += [x for c in self.loop.carries for x in (c.init, c.after)] + [p.inner for p in self.loop.outs]
+        stacks = [x for x, _ in self.loop.xs]
+        for x, inner in self.loop.xs:
+            alone = stacks.count(x) == 1 and not any(a is x for a in whole) and id(x) not in self.replaced
+            if (
+                alone
+                and self.w.is_free(x, o.outer, self.outer, self.loop.args)
+                and may_replace(o.inner, inner)
+            ):
+                self.replaced.add(id(x))
+                return x
+        return None
 
     def stack(self, x: Any) -> tuple[str, str]:
         """What is read at every timestep, as a name, and the place of a timestep in it."""
@@ -153,18 +179,29 @@ class LoopWriter:
                 targets[id(c.after)] = w[c.before], w.storage[id(c.before)]
 
     def in_place(self, c: Carry) -> bool:
-        """Whether the next state can be computed over the old one: nobody reads that any more."""
-        position = self.made.get(id(c.after))
+        """Whether the next state can be computed over the old one."""
+        w, home = self.w, self.w.storage[id(c.before)]
+        return self.may_replace(c.after, c.before, lambda a: w.storage.get(id(a)) is home)
+
+    def may_replace(
+        self, after: Any, before: Any, beside: Callable[[Any], bool] = lambda operand: False
+    ) -> bool:
+        """Whether a result can be computed over what the timestep reads: nobody reads that any more.
+
+        beside: whether an operand lies in the same memory.
+        """
+        position = self.made.get(id(after))
         if position is None or self.loop.body[position].op not in WITH_OUT:
             return False
-        eqn, last = self.loop.body[position], self.block.last.get(id(c.before), -1)
-        if last < position:
-            return True
-        alone = all(
-            a is c.before or self.w.storage.get(id(a)) is not self.w.storage[id(c.before)] for a in eqn.args
-        )
-        reads_itself = any(a is c.before for a in eqn.args)
-        return last == position and reads_itself and alone and eqn.op in ELEMENTWISE - {"where"}
+        eqn, last = self.loop.body[position], self.block.last.get(id(before), -1)
+        if eqn.op == "concatenate":
+            # Its parts are written there as they are computed.
+            position = min([position, *(self.made[id(a)] for a in eqn.args if id(a) in self.made)])
+        if last != position:
+            return last < position
+        reads_itself = any(a is before for a in eqn.args)
+        alone = not any(beside(a) for a in eqn.args if a is not before)
+        return reads_itself and alone and eqn.op in ELEMENTWISE - {"where"}
 
     def keep(self, kept: list[Out]) -> None:
         """At the end of a timestep: what was not computed in its place goes there."""

@@ -97,6 +97,14 @@ def test_a_random_program_with_kernels(seed: int, monkeypatch: pytest.MonkeyPatc
     test_random_programs.test_a_random_program(seed)
 
 
+@pytest.mark.parametrize("seed", [2040, 2210])
+def test_parts_of_rows_with_kernels(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = tg.compile
+    monkeypatch.setattr(tg, "compile", lambda fn: compiled(fn, fast=True))
+    monkeypatch.setattr(kernel_files, "CHECKED", True)
+    test_random_programs.test_parts_of_rows_in_place(seed)
+
+
 @pytest.mark.parametrize("cell", ["lstm", "peephole"])
 def test_lengths_and_single_precision(cell: str) -> None:
     model = tagger(cell, dtype=np.float32)

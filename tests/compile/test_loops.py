@@ -325,3 +325,17 @@ def test_windows_carry_their_state() -> None:
         assert_same(compiled, eager(model, xs, ys, h))
         h = compiled[0][1].detach()
     assert step.cache_info() == (1, 1, 2)
+
+
+def test_a_state_whose_halves_change_places() -> None:
+    """Its parts are written as they are computed: not over a half that the other is still computed from."""
+
+    def run(xs: Any, h: Any) -> Any:
+        def cell(x: Any, h: Any) -> Any:
+            h = tg.concatenate([tg.tanh(h[:, 2:] + x), tg.sigmoid(h[:, :2] * x)], 1)
+            return x, h
+
+        return nn.unroll(cell, xs, h).state
+
+    rng = np.random.default_rng(0)
+    check(run, rng.standard_normal((5, 3, 2)), rng.standard_normal((3, 4)))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tensorgrad as tg
+from tensorgrad import functional as F
 from tensorgrad.compile import api
 from tensorgrad.compile.ir import Loop, Program, verify, walk
 from tensorgrad.compile.passes import PASSES
@@ -215,6 +216,31 @@ def test_rows_are_added_to_each_other_first(order: tuple[int, ...]) -> None:
     rows = {"a": np.ones(4), "b": np.arange(4.0), "c": np.full(4, -0.5)}
     step = check(tg.value_and_grad(loss), {"U": np.eye(4), **rows}, batch(5, 2)[0])
     assert "loop forwards over T timesteps: dot, add, tanh" in step.explain()
+
+
+def test_little_is_needed_at_once() -> None:
+    """Whole stacks are read for the gradients of weights while they are there, not all at the end."""
+    sizes = []
+    for passes in (PASSES, [p for p in PASSES if p[0] != "little at once"]):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(api, "optimise", lambda program, passes=passes: [run(program) for _, run in passes] and [])
+            model, (xs, ys, _) = tagger("lnlstm"), batch(9, 5)
+            step = tg.compile(tg.value_and_grad(loss_of))
+            step(model, xs, ys)
+        ran = step._ran()
+        sizes.append(sum(b.nbytes for b in ran.make_buffers(*ran.sizes)))
+    assert sizes[0] < 0.8 * sizes[1]
+
+
+def test_what_fails_first_still_fails_first() -> None:
+    def losses(xs: Any, first: Any, second: Any) -> Any:
+        return tg.sum(xs * xs) + F.cross_entropy(xs, first) + F.cross_entropy(xs * 2.0, second)
+
+    step = tg.compile(losses)
+    xs, good = np.ones((4, 3)), np.zeros(4, int)
+    step(xs, good, good)
+    with pytest.raises(ValueError, match=r"7 at index \(1,\)"):
+        step(xs, np.array([0, 7, 0, 0]), np.array([9, 0, 0, 0]))
 
 
 def test_layer_norms_are_not_computed_twice() -> None:

@@ -14,7 +14,7 @@ import tensorgrad as tg
 from tensorgrad import functional as F
 from tensorgrad import nn, tree
 
-from .common import assert_same
+from .common import arrays, assert_same
 
 # Of (B, H) and (B, H), H at least 3, to (B, H).
 STEPS: list[Callable[[Any, Any], Any]] = [
@@ -195,3 +195,62 @@ def test_a_drawn_cell(made: Any, sizes: Any, reverse: bool, masked: bool, dtype:
         given = {"p": p, "h0": tuple(draw(B_, H) for _ in range(made["states"]))}
         args = given, draw(T_, B_, D), rng.integers(1, T_ + 1, size=B_)
         assert_same(compiled(*args), step(*args))
+
+
+# --- parts of rows, written in place ---------------------------------------------------------------------
+# Of (B, 4) and (B, 4) to (B, 4): what a planner may write over its operands, wholly or part by part.
+PARTS: list[Callable[[Any, Any], Any]] = [
+    lambda x, y: tg.concatenate([tg.tanh(x[:, 2:]), y[:, :2] * 0.5], 1),
+    lambda x, y: tg.concatenate([x[:, :1] * y[:, 3:], tg.sigmoid(x[:, 1:3]), y[:, 2:3] - x[:, :1]], 1),
+    lambda x, y: tg.concatenate([y[:, 2:] + 0.1, y[:, :2] - 0.1], 1),
+    lambda x, y: tg.tanh(x + y),
+    lambda x, y: x * tg.sigmoid(y),
+    lambda x, y: x - y * 0.5,
+    lambda x, y: x - x.mean(1, keepdims=True),
+    lambda x, y: F.layer_norm(x + y),
+    lambda x, y: x * tg.tanh(y.sum(1, keepdims=True)),
+    lambda x, y: tg.concatenate([x[:, :2], x[:, 2:] * 0.3], 1) + y[:, ::1] * 0.1,
+    lambda x, y: tg.where(x > y, x, y * 0.2),
+]
+
+
+def part_program(seed: int, with_gradient: bool) -> Callable[..., Any]:
+    """A recurrence of slices and concatenations, and sums over its stacks before and after it."""
+
+    def grown_of(values: list[Any], rng: Any, count: int) -> list[Any]:
+        for _ in range(count):
+            step = PARTS[rng.integers(len(PARTS))]
+            values = [*values, step(values[rng.integers(len(values))], values[rng.integers(len(values))])]
+        return values
+
+    def run(p: Any, xs: Any, hs: Any) -> Any:
+        rng = np.random.default_rng(seed)
+        count, choose = int(rng.integers(1, 6)), np.random.default_rng(seed + 1).integers
+
+        def cell(x: Any, state: Any) -> Any:
+            values = [*state.values(), x, x * p["g"] + p["b"]]
+            values = grown_of(values, np.random.default_rng(seed + 2), count)
+            pick = np.random.default_rng(seed + 3).integers
+            after = {name: values[pick(1, len(values))] for name in state}
+            return values[pick(len(values))], after
+
+        stack = tg.stack([xs * p["g"], xs + p["b"]], 0)[int(choose(2))]
+        roll = nn.unroll(cell, stack, {name: h * p["g"] for name, h in hs.items()})
+        more = roll.outputs * p["g"] if choose(2) else roll.outputs
+        return (more * more).sum() + sum((h * 0.3).sum() for h in roll.state.values()), roll.state
+
+    return tg.value_and_grad(run, has_aux=True) if with_gradient else run
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_parts_of_rows_in_place(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    p = {"g": rng.standard_normal(4), "b": rng.standard_normal(4)}
+    fn = part_program(seed, bool(rng.integers(2)))
+    compiled = tg.compile(fn)
+    states = int(rng.integers(1, 4))
+    for T, B in ((4, 3), (4, 3), (5, 2)):
+        hs = {f"h{k}": rng.standard_normal((B, 4)) for k in range(states)}
+        xs = rng.standard_normal((T, B, 4))
+        for got, want in zip(arrays(compiled(p, xs, hs)), arrays(fn(p, xs, hs)), strict=True):
+            assert np.linalg.norm(got - want) <= 1e-9 * max(float(np.linalg.norm(want)), 1)

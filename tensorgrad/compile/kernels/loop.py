@@ -207,8 +207,8 @@ class LoopKernel:
         return not handed and self.may_replace(c.after, c.before)
 
     def may_replace(self, after: Any, before: Any) -> bool:
-        """Whether a value of this timestep can be written over one from outside: all that read it have done so."""
-        if id(after) not in self.inside or not same(after.shape, before.shape) or after.dtype != before.dtype:
+        """Whether a result can be written over what the timestep reads: all that read it have done so."""
+        if id(after) not in self.inside or not same(after.shape, before.shape):
             return False
         seen = {id(before)}
         for eqn in self.loop.body:

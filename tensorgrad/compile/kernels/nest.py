@@ -12,7 +12,7 @@ import numpy as np
 
 from tensorgrad.compile.ir import Const, Eqn
 from tensorgrad.compile.kernels.cuts import Part
-from tensorgrad.compile.kernels.rows import ALIASES, INLINE, constant, literal, same
+from tensorgrad.compile.kernels.rows import ALIASES, INLINE, UnsureError, constant, literal, same
 from tensorgrad.compile.kernels.schedule import Schedule, is_wide
 
 __all__ = ["Nest"]
@@ -149,12 +149,10 @@ class Nest:
     def _name(self, x: Any, part: Part) -> str:
         """The field's name for a part of a row: the gate's, where it has one."""
         for eqn in self.schedule.eqns:
-            if (
-                eqn.op == "index"
-                and eqn.out.name
-                and self.source(eqn.out, (0, part[1] - part[0])) == (x, part)
-            ):
-                return str(eqn.out.name)
+            if eqn.op == "index" and eqn.out.name:
+                whole, *rest = self.schedule.parts(eqn.out)
+                if not rest and self.source(eqn.out, whole) == (x, part):
+                    return str(eqn.out.name)
         return str(getattr(x, "name", None) or "v")
 
     def _expression(self, eqn: Eqn, part: Part, local: dict[Any, str]) -> str:
@@ -188,6 +186,8 @@ class Nest:
         elif (id(base), part) in local:
             text = local[id(base), part]
         elif id(base) in self.made and id(base) not in self.memory:
+            if not self.schedule.is_recomputed(base):
+                raise UnsureError(f"{base!r} is read where it is not known")
             name = self.kernel.fresh(self._name(base, part))
             self.kernel.line(f"{name} = {self._expression(self.made[id(base)], part, local)}")
             local[id(base), part] = text = name

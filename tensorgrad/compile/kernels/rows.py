@@ -118,7 +118,7 @@ def part_of(eqn: Eqn) -> tuple[int, int] | None:
     start, stop = part.start or 0, width if part.stop is None else part.stop
     if type(width) is not int or not (0 <= start < stop <= width):
         return (0, width) if part == slice(None) else None
-    return start, stop
+    return int(start), int(stop)
 
 
 def row_sum(eqn: Any, made: dict[int, Any]) -> str | None:

@@ -141,7 +141,7 @@ class Schedule(Cuts):
         return list(found.values())
 
     def may_replace(self, after: Any, before: Any) -> bool:
-        """Whether rows of `after` can be written over those of `before`: what reads an element does so first."""
+        """Whether rows of `after` can be written over those of `before`: each element is read first."""
         return all(
             at < then or (at == then and same(part, its)) or its[1] <= part[0] or part[1] <= its[0]
             for then, its in ((self.when(after, p), p) for p in self.parts(after))

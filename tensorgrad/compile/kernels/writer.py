@@ -8,13 +8,13 @@ import numpy as np
 
 from tensorgrad.compile.emit import _Writer
 from tensorgrad.compile.expressions import dtype_text, shape_text
-from tensorgrad.compile.ir import Loop, Out, Program, verify
+from tensorgrad.compile.ir import Loop, Program, verify
 from tensorgrad.compile.kernels.build import HEAD, build
 from tensorgrad.compile.kernels.fuse import Fused, copied, fuse, into_loops
 from tensorgrad.compile.kernels.kernel import Kernel, Parameter
 from tensorgrad.compile.kernels.loop import LoopKernel, obstacle
 from tensorgrad.compile.kernels.nest import Nest
-from tensorgrad.compile.kernels.rows import definitions, same
+from tensorgrad.compile.kernels.rows import definitions
 from tensorgrad.compile.kernels.schedule import Schedule
 from tensorgrad.compile.loops import LoopWriter
 from tensorgrad.compile.page import Page
@@ -169,29 +169,6 @@ class _FastWriter(_Writer):
         self.targets.append(f"{kernel.name}: {len(eqn.body)} equations over rows in a compiled kernel")
         self.invoke(kernel, block, known)
 
-    def is_free(self, x: Any, out: Any, block: Block, args: list[Any]) -> bool:
-        """Whether an operand's buffer, all of it, can be a result's: nothing else that is read lies in it."""
-        home = self.storage.get(id(x))
-        return (
-            home is not None
-            and home.kind == "buffer"
-            and home in block.storages
-            and home.last <= block.now
-            and self[x] in home.names
-            and same(x.shape, out.shape)
-            and x.dtype == out.dtype
-            and id(out) not in self.fixed
-            and not any(self.storage.get(id(a)) is home for a in args if a is not x)
-        )
-
-    def take_over(self, out: Any, x: Any, block: Block) -> None:
-        """Give a result the buffer of an operand."""
-        storage = self.storage[id(x)]
-        storage.last = block.last[id(out)]
-        name = self.fresh(out.name)
-        storage.names.append(name)
-        self.put(out, name, storage)
-
     def room_for(self, out: Any, block: Block, zero: bool = False) -> None:
         """An array for a result, of its own if it is returned."""
         if id(out) in self.fixed:
@@ -227,7 +204,7 @@ class _KernelLoop(LoopWriter):
         body = LoopKernel(kernel, loop, histories, w.made)
         for o in loop.outs:
             if o.kind == "total" or not self.in_history(o):
-                over = None if o.kind == "total" else self.replaceable(o, body)
+                over = self.replaceable(o, body.may_replace)
                 if over is None:
                     w.room_for(o.outer, self.outer, zero=o.kind == "total")
                 else:
@@ -243,14 +220,3 @@ class _KernelLoop(LoopWriter):
                 array = self.history.get(id(c))
                 w.line(f"{w[c.final]} = {f'{array}[{end}]' if array else w[c.before]}")
                 w.outside(c.final, w[c.final])
-
-    def replaceable(self, o: Out, body: LoopKernel) -> Any:
-        """A stack that nobody reads after this loop, over which a result can be written step by step; or None."""
-        for x, inner in self.loop.xs:
-            if (
-                x not in body.replaced.values()
-                and self.w.is_free(x, o.outer, self.outer, self.loop.args)
-                and body.may_replace(o.inner, inner)
-            ):
-                return x
-        return None

@@ -14,6 +14,7 @@ from tensorgrad.compile.passes.arrange import (
 from tensorgrad.compile.passes.clean import common_subexpressions, dead_code
 from tensorgrad.compile.passes.kept import small_results_kept
 from tensorgrad.compile.passes.lookups import lookups
+from tensorgrad.compile.passes.order import least_memory
 from tensorgrad.compile.passes.parts import products_of_parts, stacks_of_parts
 from tensorgrad.compile.passes.regroup import regroup, rows_added
 from tensorgrad.compile.passes.simplify import simplify
@@ -48,6 +49,7 @@ PASSES: list[tuple[str, Callable[[Program], None]]] = [
     ("products of parts", products_of_parts),
     ("common subexpressions", common_subexpressions),
     ("dead code", dead_code),
+    ("little at once", least_memory),
 ]
 
 

@@ -1,0 +1,122 @@
+"""Equations ordered so that little is needed at once.
+
+Between two loops the order is free. Gradients of weights, which need whole stacks for one product, come as
+soon as they can: then the stacks' memory serves what follows.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from tensorgrad.compile.ir import Const, Eqn, Loop, Program, results
+from tensorgrad.compile.plan import VIEWS
+from tensorgrad.compile.sizes import Size
+
+__all__ = ["least_memory"]
+
+_IN_TURN = {"check_range", "call"}
+"""Equations that stay in their order among each other, for the one that fails is to fail first."""
+
+_MANY = 16
+"""So many times its example a free length is taken to be: stacks outweigh weights."""
+
+
+def least_memory(program: Program) -> None:
+    """Order each stretch between loops, where that lowers the most that it needs at once."""
+    stretches: list[list[Any]] = [[]]
+    for eqn in program.eqns:
+        last = stretches[-1]
+        if last and (isinstance(eqn, Loop) or isinstance(last[-1], Loop) or eqn.section != last[-1].section):
+            stretches.append([])
+        stretches[-1].append(eqn)
+    roots = _roots(program.eqns)
+    owned = {id(roots.get(id(v), v)) for e in program.eqns for v in results(e)}
+    later = {id(roots.get(id(x), x)) for x in program.outputs}
+    for stretch in reversed(stretches):
+        mine = {id(roots.get(id(a), a)) for e in stretch for a in e.args}
+        if len(stretch) > 1:
+            stretch[:] = _Stretch(stretch, roots, owned - later).ordered()
+        later |= mine
+    program.eqns = [eqn for stretch in stretches for eqn in stretch]
+
+
+def _roots(eqns: list[Any]) -> dict[int, Any]:
+    """For each view the variable whose elements it shows."""
+    roots: dict[int, Any] = {}
+    for eqn in eqns:
+        if isinstance(eqn, Eqn) and eqn.op in VIEWS:
+            roots[id(eqn.out)] = roots.get(id(eqn.args[0]), eqn.args[0])
+    return roots
+
+
+def _bytes(x: Any) -> int:
+    return x.dtype.itemsize * prod(int(n) * (_MANY if isinstance(n, Size) else 1) for n in x.shape)
+
+
+class _Stretch:
+    """Equations between two loops. passing: the ids of what nobody needs after them."""
+
+    def __init__(self, eqns: list[Eqn], roots: dict[int, Any], passing: set[int]) -> None:
+        self.eqns = eqns
+        self.size: dict[int, int] = {}
+        self.reads: list[list[int]] = []
+        self.needs: list[set[int]] = []
+        readers: dict[int, int] = {}
+        maker = {id(e.out): k for k, e in enumerate(eqns)}
+        turn: int | None = None
+        for k, eqn in enumerate(eqns):
+            read = {id(r): r for a in eqn.args if not isinstance(a, Const) for r in [roots.get(id(a), a)]}
+            self.reads.append([i for i in read if i in passing])
+            for i in self.reads[k]:
+                self.size[i] = _bytes(read[i])
+                readers[i] = readers.get(i, 0) + 1
+            self.needs.append({maker[id(a)] for a in eqn.args if id(a) in maker})
+            if eqn.op in _IN_TURN:
+                self.needs[k] |= set() if turn is None else {turn}
+                turn = k
+        self.made = [0 if e.op in VIEWS else _bytes(e.out) for e in eqns]
+        self.readers = readers
+        self.then: list[list[int]] = [[] for _ in eqns]
+        for k, needs in enumerate(self.needs):
+            for n in needs:
+                self.then[n].append(k)
+
+    def ordered(self) -> list[Eqn]:
+        """The better of the order they have and that which takes, each time, what costs least."""
+        chosen: list[int] = []
+        missing = [len(needs) for needs in self.needs]
+        left = dict(self.readers)
+        ready = [k for k, n in enumerate(missing) if not n]
+        while ready:
+            best = min(ready, key=lambda k: (self._outlook(k, missing, left), k))
+            ready.remove(best)
+            chosen.append(best)
+            for i in self.reads[best]:
+                left[i] -= 1
+            for k in self.then[best]:
+                missing[k] -= 1
+                if not missing[k]:
+                    ready.append(k)
+        better = self._peak(chosen) < self._peak(list(range(len(self.eqns))))
+        return [self.eqns[k] for k in chosen] if better else self.eqns
+
+    def _growth(self, k: int, left: dict[int, int], gone: tuple[int, ...] = ()) -> int:
+        """By how much an equation raises what is needed; gone: what has one reader less by then."""
+        return self.made[k] - sum(self.size[i] for i in self.reads[k] if left[i] - gone.count(i) == 1)
+
+    def _outlook(self, k: int, missing: list[int], left: dict[int, int]) -> int:
+        """An equation's growth, with that of the one after it which it makes possible, if that helps."""
+        gone = tuple(self.reads[k])
+        enabled = (n for n in self.then[k] if missing[n] == 1)
+        return self._growth(k, left) + min((self._growth(n, left, gone) for n in enabled), default=0)
+
+    def _peak(self, order: list[int]) -> int:
+        """The most that is needed at once, on top of what is there before."""
+        left, now, most = dict(self.readers), 0, 0
+        for k in order:
+            now += self._growth(k, left)
+            most = max(most, now)
+            for i in self.reads[k]:
+                left[i] -= 1
+        return most
