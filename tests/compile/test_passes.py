@@ -223,7 +223,9 @@ def test_little_is_needed_at_once() -> None:
     sizes = []
     for passes in (PASSES, [p for p in PASSES if p[0] != "little at once"]):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(api, "optimise", lambda program, passes=passes: [run(program) for _, run in passes] and [])
+            patch.setattr(
+                api, "optimise", lambda program, passes=passes: [run(program) for _, run in passes] and []
+            )
             model, (xs, ys, _) = tagger("lnlstm"), batch(9, 5)
             step = tg.compile(tg.value_and_grad(loss_of))
             step(model, xs, ys)

@@ -6,6 +6,9 @@ soon as they can: then the stacks' memory serves what follows.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -42,16 +45,22 @@ def least_memory(program: Program) -> None:
 
 
 def _roots(eqns: list[Any]) -> dict[int, Any]:
-    """For each view the variable whose elements it shows."""
+    """For each view the variable in whose memory it lies."""
     roots: dict[int, Any] = {}
     for eqn in eqns:
-        if isinstance(eqn, Eqn) and eqn.op in VIEWS:
+        if isinstance(eqn, Loop):
+            for c in eqn.carries:
+                # The states before and after all timesteps are one array.
+                stacks = [o.outer for o in eqn.outs if o.kind == "stack" and o.inner in (c.before, c.after)]
+                roots |= {id(other): stacks[0] for other in stacks[1:]}
+        elif eqn.op in VIEWS:
             roots[id(eqn.out)] = roots.get(id(eqn.args[0]), eqn.args[0])
     return roots
 
 
 def _bytes(x: Any) -> int:
-    return x.dtype.itemsize * prod(int(n) * (_MANY if isinstance(n, Size) else 1) for n in x.shape)
+    symbols = " ".join(n.text for n in x.shape if isinstance(n, Size))
+    return x.dtype.itemsize * prod(map(int, x.shape)) * _MANY ** len(re.findall(r"\b[A-Za-z]", symbols))
 
 
 class _Stretch:
@@ -83,13 +92,18 @@ class _Stretch:
                 self.then[n].append(k)
 
     def ordered(self) -> list[Eqn]:
-        """The better of the order they have and that which takes, each time, what costs least."""
+        """The best of the order they have and those that take, each time, what costs least."""
+        tried = [list(range(len(self.eqns))), self._greedy(self._growth), self._greedy(self._outlook)]
+        tried.append(self._from_the_end())
+        return [self.eqns[k] for k in min(tried, key=self._room)]
+
+    def _greedy(self, cost: Callable[[int, dict[int, int], list[int]], int]) -> list[int]:
         chosen: list[int] = []
         missing = [len(needs) for needs in self.needs]
         left = dict(self.readers)
         ready = [k for k, n in enumerate(missing) if not n]
         while ready:
-            best = min(ready, key=lambda k: (self._outlook(k, missing, left), k))
+            best = min(ready, key=lambda k: (cost(k, left, missing), k))
             ready.remove(best)
             chosen.append(best)
             for i in self.reads[best]:
@@ -98,25 +112,53 @@ class _Stretch:
                 missing[k] -= 1
                 if not missing[k]:
                     ready.append(k)
-        better = self._peak(chosen) < self._peak(list(range(len(self.eqns))))
-        return [self.eqns[k] for k in chosen] if better else self.eqns
+        return chosen
 
-    def _growth(self, k: int, left: dict[int, int], gone: tuple[int, ...] = ()) -> int:
-        """By how much an equation raises what is needed; gone: what has one reader less by then."""
-        return self.made[k] - sum(self.size[i] for i in self.reads[k] if left[i] - gone.count(i) == 1)
+    def _from_the_end(self) -> list[int]:
+        """Last comes what leaves the most room before it."""
+        chosen: list[int] = []
+        waiting = [len(then) for then in self.then]
+        alive: set[int] = set()
+        ready = [k for k, n in enumerate(waiting) if not n]
 
-    def _outlook(self, k: int, missing: list[int], left: dict[int, int]) -> int:
+        def cost(k: int) -> int:
+            return sum(self.size[i] for i in self.reads[k] if i not in alive) - self.made[k]
+
+        while ready:
+            best = min(ready, key=lambda k: (cost(k), -k))
+            ready.remove(best)
+            chosen.append(best)
+            alive.update(self.reads[best])
+            for k in self.needs[best]:
+                waiting[k] -= 1
+                if not waiting[k]:
+                    ready.append(k)
+        return chosen[::-1]
+
+    def _frees(self, k: int, left: dict[int, int]) -> list[int]:
+        """The sizes of what an equation is the last to read."""
+        return [self.size[i] for i in self.reads[k] if left[i] == 1]
+
+    def _growth(self, k: int, left: dict[int, int], missing: list[int]) -> int:
+        """By how much an equation raises what is needed."""
+        return self.made[k] - sum(self._frees(k, left))
+
+    def _outlook(self, k: int, left: dict[int, int], missing: list[int]) -> int:
         """An equation's growth, with that of the one after it which it makes possible, if that helps."""
-        gone = tuple(self.reads[k])
-        enabled = (n for n in self.then[k] if missing[n] == 1)
-        return self._growth(k, left) + min((self._growth(n, left, gone) for n in enabled), default=0)
+        then = left.copy()
+        for i in self.reads[k]:
+            then[i] -= 1
+        enabled = (self._growth(n, then, missing) for n in self.then[k] if missing[n] == 1)
+        return self._growth(k, left, missing) + min(0, min(enabled, default=0))
 
-    def _peak(self, order: list[int]) -> int:
-        """The most that is needed at once, on top of what is there before."""
-        left, now, most = dict(self.readers), 0, 0
+    def _room(self, order: list[int]) -> int:
+        """The bytes needed on top of those there before: an array serves another of its size."""
+        left, now = dict(self.readers), Counter[int]()
+        most = Counter[int]()
         for k in order:
-            now += self._growth(k, left)
-            most = max(most, now)
+            now[self.made[k]] += 1
+            now.subtract(self._frees(k, left))
+            most |= now
             for i in self.reads[k]:
                 left[i] -= 1
-        return most
+        return sum(size * count for size, count in most.items())
