@@ -207,6 +207,8 @@ class _Writer(Script):
             if args[2] != text:
                 self.line(f"np.copyto({text}, {args[2]})")
             self.line(f"np.copyto({text}, {args[1]}, where={args[0]})")
+        elif eqn.op == "copy" and eqn.out.ndim == 2 and args[0].endswith(".T"):
+            self.line(f"transpose_into({text}, {args[0][:-2]})")
         elif eqn.op == "copy":
             self.line(f"np.copyto({text}, {args[0]})")
         elif eqn.op == "minus_one_hot":

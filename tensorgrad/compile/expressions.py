@@ -56,6 +56,13 @@ def finite_max(x, axis):
     top[~np.isfinite(top)] = 0
     return top
 ''',
+    "transpose_into": '''
+def transpose_into(out, W):
+    """out = W.T; a large W in strips, whose columns stay in the cache."""
+    strip = 32 if W.size > 2**15 else max(len(W), 1)
+    for k in range(0, len(W), strip):
+        np.copyto(out[:, k : k + strip], W[k : k + strip].T)
+''',
     "pick": '''
 def pick(x, labels):
     """x[..., label] for every label."""
