@@ -14,7 +14,7 @@ from tensorgrad.compile.kernels.loop import obstacle
 from tensorgrad.compile.kernels.rows import ALIASES, INLINE, definitions, row_sum, same, supported
 from tensorgrad.compile.passes.clean import dead_code
 
-__all__ = ["Fused", "copied", "fuse", "into_loops"]
+__all__ = ["Fused", "copied", "fuse", "into_loops", "plain_sums"]
 
 
 class Fused(Loop):
@@ -322,6 +322,19 @@ def _reshaped(work: list[Any], lead: tuple[Any, ...], made: dict[int, Any]) -> l
         for e in found.values()
         if e.op == "reshape" and id(e.args[0]) in read and e not in work and supported(e, lead, made)
     ]
+
+
+def plain_sums(program: Program) -> None:
+    """In kernels a sum of a row is a sum; products with ones are for NumPy, where they are faster."""
+    made = definitions(program.eqns)
+    for loop in program.eqns:
+        if isinstance(loop, Loop) and (isinstance(loop, Fused) or not obstacle(loop, made)):
+            known = {**made, **definitions(loop.body)}
+            for eqn in loop.body:
+                if eqn.op == "dot" and row_sum(eqn, known):
+                    x = eqn.args[0]
+                    eqn.op, eqn.args, eqn.params = "sum", [x], {"axes": (x.ndim - 1,), "keepdims": False}
+    dead_code(program)
 
 
 def _twin(v: Var) -> Var:

@@ -10,7 +10,7 @@ from tensorgrad.compile.emit import _Writer
 from tensorgrad.compile.expressions import dtype_text, shape_text
 from tensorgrad.compile.ir import Loop, Program, verify
 from tensorgrad.compile.kernels.build import HEAD, build
-from tensorgrad.compile.kernels.fuse import Fused, copied, fuse, into_loops
+from tensorgrad.compile.kernels.fuse import Fused, copied, fuse, into_loops, plain_sums
 from tensorgrad.compile.kernels.kernel import Kernel, Parameter
 from tensorgrad.compile.kernels.loop import LoopKernel, obstacle
 from tensorgrad.compile.kernels.nest import Nest
@@ -18,8 +18,7 @@ from tensorgrad.compile.kernels.rows import definitions
 from tensorgrad.compile.kernels.schedule import Schedule
 from tensorgrad.compile.loops import LoopWriter
 from tensorgrad.compile.page import Page
-from tensorgrad.compile.passes.clean import dead_code
-from tensorgrad.compile.plan import Block, Storage
+from tensorgrad.compile.plan import VIEWS, Block, Storage
 
 __all__ = ["emit_fast"]
 
@@ -30,7 +29,7 @@ def emit_fast(program: Program, name: str, sizes: dict[str, tuple[int, int]]) ->
     into_loops(program)
     verify(program, "kernels: into loops")
     fuse(program)
-    dead_code(program)
+    plain_sums(program)
     verify(program, "kernels: fuse")
     writer = _FastWriter(program, name, sizes)
     page = writer.page()
@@ -85,7 +84,7 @@ class _FastWriter(_Writer):
 
     def comment(self, eqn: Any, block: Block) -> None:
         """Headings, of which kernels have those in their names."""
-        if eqn.section == "backward" and not self.backward:
+        if eqn.section == "backward" and not self.backward and eqn.op not in {"full", *VIEWS}:
             self.backward = True
             self.lines += ["", "    # ---- backward ----"]
         if isinstance(eqn, Loop) and not self.is_fast.get(id(eqn)):
