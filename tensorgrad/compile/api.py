@@ -25,6 +25,7 @@ from tensorgrad.compile.staging import StagingTracer
 from tensorgrad.compile.stand_ins import Traced, TracedArray, TracedNumber
 from tensorgrad.compile.surroundings import untouched
 from tensorgrad.compile.trace import tracing
+from tensorgrad.compile.variables import variables_noted
 from tensorgrad.context import context
 from tensorgrad.errors import ShapeError, UserError
 from tensorgrad.graph import Node
@@ -233,7 +234,8 @@ class Compiled:
         structure = call.structure
         args, kwargs = tree.unflatten(structure, arguments)
         with untouched(call.modules, call.around), tracing(tracer):
-            out = self.fn(*args, **kwargs)
+            with variables_noted(tracer):
+                out = self.fn(*args, **kwargs)
             if tracer.refused is not None:
                 raise tracer.refused
         results, form = tree.flatten(out)
@@ -245,7 +247,7 @@ class Compiled:
         inputs += [(leaf, _variable(leaf)) for leaf in [x for _, x in reads] + [d.leaf for d in flat(draws)]]
         outputs = [tracer.effects.current(r) for r in results if isinstance(r, Node)]
         outputs += [value for _, value in writes if isinstance(value, Node)]
-        program, captured = lower(inputs, outputs, tracer.before)
+        program, captured = lower(inputs, outputs, tracer)
         verify(program, "lower")
         verify_seeds(draws)
         name_outputs(program, writes)

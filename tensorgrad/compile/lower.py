@@ -12,7 +12,7 @@ from tensorgrad.compile.ir import Carry, Const, Loop, Out, Program, Var
 from tensorgrad.compile.rules import RULES, call
 from tensorgrad.compile.staging import LOOP, READ, Staged
 from tensorgrad.compile.stand_ins import AS_ARRAY, SCALAR, Traced
-from tensorgrad.compile.trace import ARGUMENT
+from tensorgrad.compile.trace import ARGUMENT, Tracer
 from tensorgrad.errors import GraphError
 from tensorgrad.graph import Node
 
@@ -21,9 +21,10 @@ __all__ = ["lower"]
 
 # --- nodes to equations ------------------------------------------------------------------------------------
 class _Lowering:
-    def __init__(self, inputs: Sequence[tuple[Traced, Var]], before: int) -> None:
+    def __init__(self, inputs: Sequence[tuple[Traced, Var]], tracer: Tracer) -> None:
         self.env: dict[int, Any] = {id(node): var for node, var in inputs}
-        self.before = before
+        self.before = tracer.before
+        self.called = tracer.called
         self.captured: list[tuple[Node, Var]] = []
         # Nodes live as long as this, so that their ids are theirs alone.
         self.kept: list[Any] = []
@@ -77,8 +78,8 @@ class _Lowering:
         value = node._value
         if out.shape != value.shape or out.dtype != value.dtype:
             out = builder.cast(builder.reshape(out, value.shape), value.dtype)
-        if node.name and len(builder.eqns) > made and isinstance(out, Var) and not out.name:
-            out.name = node.name
+        if len(builder.eqns) > made and isinstance(out, Var) and not out.name:
+            out.name = self.called(node)
         return out
 
     def loop(self, node: Any, reads: Sequence[Any], eqns: list[Any]) -> None:
@@ -87,7 +88,7 @@ class _Lowering:
         outer = dict(self.env)
         for x, inner in staged.xs:
             stack = self.operand(x, getattr(x, "_value", x))
-            var = Var(inner._value.shape, inner._value.dtype, inner.name)
+            var = Var(inner._value.shape, inner._value.dtype, self.called(inner))
             loop.xs.append((stack, var))
         inits = [self.operand(init, getattr(init, "_value", init)) for init, *_ in staged.carries]
         for x in staged.captured:
@@ -95,7 +96,7 @@ class _Lowering:
         for (_, inner), (_, var) in zip(staged.xs, loop.xs, strict=True):
             self.env[id(inner)] = var
         for init, (_, before, _) in zip(inits, staged.carries, strict=True):
-            var = Var(before._value.shape, before._value.dtype, before.name)
+            var = Var(before._value.shape, before._value.dtype, self.called(before))
             self.env[id(before)] = var
             loop.carries.append(Carry(init, var, None))
         self.block(staged.body, loop.body)
@@ -104,7 +105,7 @@ class _Lowering:
         outs = []
         for read in reads:
             kind, what = staged.results[read.params["number"]]
-            var = Var(read._value.shape, read._value.dtype, read.name)
+            var = Var(read._value.shape, read._value.dtype, self.called(read))
             if kind == "final":
                 loop.carries[what].final = var
             else:
@@ -129,11 +130,11 @@ def _needed(outputs: Sequence[Any]) -> list[Any]:
 
 
 def lower(
-    inputs: Sequence[tuple[Traced, Var]], outputs: Sequence[Any], before: int
+    inputs: Sequence[tuple[Traced, Var]], outputs: Sequence[Any], tracer: Tracer
 ) -> tuple[Program, list[tuple[Node, Var]]]:
-    """The program that computes nodes, and the Tensors from before the trace (older than the creation number
-    `before`) that it reads, each with its variable."""
-    lowering = _Lowering(inputs, before)
+    """The program that computes nodes, and the Tensors from before the trace that it reads, each with its
+    variable."""
+    lowering = _Lowering(inputs, tracer)
     eqns: list[Any] = []
     lowering.block(_needed(outputs), eqns)
     results = [lowering.operand(x, getattr(x, "_value", x)) for x in outputs]

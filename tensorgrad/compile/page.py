@@ -39,7 +39,8 @@ def inherit_names(eqns: list[Any]) -> None:
             inherit_names(eqn.body)
         elif eqn.out.name and eqn.args and (eqn.op in ELEMENTWISE or eqn.op in ("reshape", "minus_one_hot")):
             for a in eqn.args:
-                if isinstance(a, Var) and a.name is None and uses[id(a)] == 1 and a.ndim == eqn.out.ndim:
+                alike = a.shape == eqn.out.shape or (eqn.op == "reshape" and a.ndim == eqn.out.ndim)
+                if isinstance(a, Var) and a.name is None and uses[id(a)] == 1 and alike:
                     a.name = eqn.out.name
                     break
 

@@ -300,6 +300,8 @@ def stage(
             loop.xs.append((alive, live))
             output, after = _masked(live, output, after, before, labels)
         _name_state(labels, after)
+        for node in tracer.nodes[start:]:
+            node.name = tracer.called(node)
     afters, form = tree.flatten(after)
     if not tree.same_structure(structure, form):
         raise ShapeError(

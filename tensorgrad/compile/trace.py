@@ -71,6 +71,14 @@ class Tracer:
         self.refused: GraphError | None = None
         # What is read from a timestep of a loop, each with that loop.
         self.views: dict[int, tuple[Any, Any]] = {}
+        # Nodes and the variables that hold them, by the nodes' ids.
+        self.variables: dict[int, tuple[Any, str]] = {}
+
+    def called(self, node: Any) -> str | None:
+        """The name of a node: its label, or the variable that held it."""
+        name: str | None = getattr(node, "name", None)
+        unnamed = name is None or name.split(".")[0] == "state"
+        return self.variables.get(id(node), (node, name))[1] if unnamed else name
 
     def leaf(
         self,

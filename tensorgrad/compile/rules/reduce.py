@@ -49,7 +49,10 @@ def _std(b: Builder, node: Any, x: Any, axes: Any, ddof: int, keepdims: bool) ->
 def _normalise(b: Builder, node: Any, x: Any, axes: Any, eps: float) -> Any:
     centred = _centred(b, x, axes)
     variance = b.map("divide", b.sum(b.map("square", centred), axes, True), _count(x, axes))
-    return b.map("divide", centred, b.map("sqrt", b.map("add", variance, eps)))
+    std = b.map("sqrt", b.map("add", variance, eps))
+    normal = b.map("divide", centred, std)
+    std.name, normal.name = "std", node.name or "x_hat"
+    return normal
 
 
 @rule(reduce._max)
