@@ -204,7 +204,8 @@ class Compiled:
                 if first.effects != second.effects:
                     raise SizeUnknown("what is read, drawn or changed outside depends on the lengths")
                 program = generalise(first.program, second.program, Symbols(free.symbols))
-                if program.fits(free.lengths(call.values)):
+                program.lengths = free.lengths(call.values)
+                if program.fits(program.lengths):
                     return self._finish(first, program, free.where, "")
                 why = "a slice is longer than what it slices"
             except (SizeUnknown, ShapeError) as reason:

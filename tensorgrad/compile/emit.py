@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tensorgrad.compile.expressions import INFIX, dtype_text, expression, number_text, reshaped, subscript
-from tensorgrad.compile.ir import Const, Eqn, Loop, Program, Var
+from tensorgrad.compile.ir import Const, Eqn, Loop, Pieces, Program, Var
 from tensorgrad.compile.loops import LoopWriter
 from tensorgrad.compile.page import Page, Script, derive_names, inherit_names, returned
 from tensorgrad.compile.plan import VIEWS, WITH_OUT, Block, Storage, side_by_side
@@ -95,7 +95,8 @@ class _Writer(Script):
             self.lines += ["", "    # ---- backward ----"]
         before = block.eqns[block.now - 1] if block.now else None
         if isinstance(eqn, Loop):
-            self.lines += ["", "    # the recurrence, timestep by timestep"]
+            way = "piece by piece, and timestep" if isinstance(eqn, Pieces) else "timestep"
+            self.lines += ["", f"    # the recurrence, {way} by timestep"]
         elif isinstance(before, Loop):
             self.lines += ["", "    # all timesteps at once"]
 

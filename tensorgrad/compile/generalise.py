@@ -143,6 +143,8 @@ class _Merge:
 
     def loop(self, a: Loop, b: Loop) -> None:
         a.length = self.symbols.solve(a.length, b.length)
+        if a.checkpoint != b.checkpoint:
+            raise SizeUnknown("how many timesteps a checkpoint has depends on the lengths")
         a.xs = [(self.operand(x, y), v) for (x, v), (y, _) in zip(a.xs, b.xs, strict=True)]
         for (_, v), (_, w) in zip(a.xs, b.xs, strict=True):
             self.var(v, w)

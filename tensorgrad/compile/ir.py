@@ -14,7 +14,7 @@ import numpy as np
 
 from tensorgrad.errors import GraphError
 
-__all__ = ["Carry", "Const", "Eqn", "Loop", "Out", "Program", "Var", "verify", "walk"]
+__all__ = ["Carry", "Const", "Eqn", "Loop", "Out", "Pieces", "Program", "Var", "verify", "walk"]
 
 
 class Var:
@@ -88,9 +88,12 @@ class Out:
 
 
 class Loop:
-    """A loop over time. xs: pairs of a stacked variable and the variable of one timestep."""
+    """A loop over time. xs: pairs of a stacked variable and the variable of one timestep.
 
-    __slots__ = ("body", "carries", "length", "outs", "reverse", "section", "xs")
+    checkpoint: of how many timesteps what the backward needs is kept at once: a number, "sqrt", None for all.
+    """
+
+    __slots__ = ("body", "carries", "checkpoint", "length", "outs", "reverse", "section", "xs")
 
     op = "loop"
 
@@ -98,6 +101,7 @@ class Loop:
         self.section = section
         self.length = length
         self.reverse = reverse
+        self.checkpoint: int | str | None = None
         self.xs: list[tuple[Any, Var]] = []
         self.carries: list[Carry] = []
         self.outs: list[Out] = []
@@ -123,6 +127,15 @@ class Loop:
         return list(found.values())
 
 
+class Pieces(Loop):
+    """A loop over pieces of a sequence, with the loops over the timesteps of a piece in its body.
+
+    What is not the same for every piece stays in it, so that there is room for one piece, not for all.
+    """
+
+    __slots__ = ()
+
+
 def results(eqn: Any) -> list[Var]:
     """The variables that an equation or a loop defines for what follows."""
     if isinstance(eqn, Loop):
@@ -134,6 +147,7 @@ class Program:
     """inputs: variables that the caller gives; outputs: what it gets, variables or constants.
 
     bounds: sizes, each with what it must be at least for the program to be right.
+    lengths: the free lengths at the call for which it was made.
     moved: what left a loop to run for all timesteps at once: whether the loop runs backwards, whether what
         left it runs "before" or "after" it, and the operations.
     """
@@ -141,6 +155,7 @@ class Program:
     def __init__(self, inputs: list[Var], eqns: list[Any], outputs: list[Any]) -> None:
         self.inputs, self.eqns, self.outputs = inputs, eqns, outputs
         self.bounds: list[tuple[Any, int]] = []
+        self.lengths: dict[str, int] = {}
         self.moved: list[tuple[bool, str, list[str]]] = []
 
     def fits(self, sizes: dict[str, int]) -> bool:

@@ -85,6 +85,7 @@ class _Lowering:
     def loop(self, node: Any, reads: Sequence[Any], eqns: list[Any]) -> None:
         staged: Staged = node.params["loop"]
         loop = Loop(staged.length, staged.reverse, "backward" if node.scope.startswith("backward") else "")
+        loop.checkpoint = staged.checkpoint
         outer = dict(self.env)
         for x, inner in staged.xs:
             stack = self.operand(x, getattr(x, "_value", x))

@@ -40,12 +40,14 @@ class Staged:
     carries: triples of the state before the first step, before a step, and after it.
     results: what is read from it: ("stack", node), ("sum", node) or ("final", number of the carry).
     inside: the ids of the nodes that belong to a timestep.
+    checkpoint: as `nn.unroll` was told.
     """
 
-    def __init__(self, tracer: Tracer, length: int, reverse: bool) -> None:
+    def __init__(self, tracer: Tracer, length: int, reverse: bool, checkpoint: int | str | None) -> None:
         self.tracer = tracer
         self.length = length
         self.reverse = reverse
+        self.checkpoint = checkpoint
         self.xs: list[tuple[Any, Node]] = []
         self.carries: list[tuple[Any, Traced, Any]] = []
         self.results: list[tuple[str, Any]] = []
@@ -149,7 +151,7 @@ class _Backward:
     def __init__(self, loop: Staged) -> None:
         self.loop = loop
         self.tracer = loop.tracer
-        self.back = Staged(loop.tracer, loop.length, not loop.reverse)
+        self.back = Staged(loop.tracer, loop.length, not loop.reverse, loop.checkpoint)
         self.seeds: list[tuple[Any, Any]] = []
         # The cotangents of the states after the last step, by the number of the carry.
         self.last: dict[int, Any] = {}
@@ -239,9 +241,11 @@ READ = Op("read", lambda loop, **params: None, (_read_vjp,))
 class StagingTracer(Tracer):
     """A tracer that makes one loop of every `nn.unroll`."""
 
-    def unroll(self, cell: Any, xs: Any, state: Any, alive: Any, reverse: bool) -> Unrolled:
+    def unroll(
+        self, cell: Any, xs: Any, state: Any, alive: Any, reverse: bool, checkpoint: int | str | None
+    ) -> Unrolled:
         """`nn.unroll` of a cell over xs (T, ...)."""
-        return stage(self, cell, xs, state, alive, reverse)
+        return stage(self, cell, xs, state, alive, reverse, checkpoint)
 
 
 # --- the forward -------------------------------------------------------------------------------------------
@@ -252,6 +256,7 @@ def stage(
     state: Any,
     alive: Any,
     reverse: bool,
+    checkpoint: int | str | None,
     tensors: frozenset[int] = frozenset(),
 ) -> Unrolled:
     """`nn.unroll` of a cell over xs (T, ...) as one loop.
@@ -273,7 +278,7 @@ def stage(
     inits, structure = tree.flatten(state)
     numbers = {k for k, x in enumerate(inits) if type(x) in (int, float)} - tensors
     inits = [x if isinstance(x, Node) else Tensor(np.array(x)) for x in inits]
-    loop = Staged(tracer, T, reverse)
+    loop = Staged(tracer, T, reverse, checkpoint)
     outer = context().scope
     start = len(tracer.nodes)
     labels: dict[str, Any] = {}
@@ -311,7 +316,7 @@ def stage(
     turned = {k for k in numbers if not is_number(afters[k])}
     if turned:
         del tracer.nodes[start:]
-        return stage(tracer, cell, xs, first, alive, reverse, tensors | turned)
+        return stage(tracer, cell, xs, first, alive, reverse, checkpoint, tensors | turned)
     for init, b, a in zip(inits, befores, afters, strict=True):
         loop.carries.append((init, b, _fitting(a, b)))
     outputs, out_form = tree.flatten(output)

@@ -124,7 +124,9 @@ def unroll_alive(
             )
     tracer = context().tracer
     if tracer is not None:
-        traced: Unrolled = tracer.unroll(cell, xs, state, alive, reverse)
+        traced: Unrolled = tracer.unroll(
+            cell, xs, state, alive, reverse, checkpoint if checkpoint in (None, "sqrt") else piece
+        )
         return traced
     run = _Run(cell, alive)
     outputs: list[Any] = [None] * T

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tensorgrad.compile.ir import Program, verify
+from tensorgrad.compile.ir import Pieces, Program, verify
 from tensorgrad.compile.passes.arrange import (
     neighbouring_gates,
     sums_as_products,
@@ -16,40 +16,66 @@ from tensorgrad.compile.passes.kept import small_results_kept
 from tensorgrad.compile.passes.lookups import lookups
 from tensorgrad.compile.passes.order import least_memory
 from tensorgrad.compile.passes.parts import products_of_parts, stacks_of_parts
+from tensorgrad.compile.passes.pieces import in_pieces, same_in_all_pieces
 from tensorgrad.compile.passes.regroup import regroup, rows_added
 from tensorgrad.compile.passes.simplify import simplify
 from tensorgrad.compile.passes.split import split_loops
 
 __all__ = ["PASSES", "optimise"]
 
+
+def within(run: Callable[[Program], None]) -> Callable[[Program], None]:
+    """A pass that is run on the body of every loop over pieces too, as a program of its own."""
+
+    def everywhere(program: Program) -> None:
+        for loop in program.eqns:
+            if isinstance(loop, Pieces):
+                ends = [c.after for c in loop.carries] + [o.inner for o in loop.outs]
+                body = Program([], loop.body, ends)
+                run(body)
+                loop.body, now = body.eqns, iter(body.outputs)
+                for c in loop.carries:
+                    c.after = next(now)
+                for o in loop.outs:
+                    o.inner = next(now)
+                program.moved += body.moved
+        run(program)
+
+    return everywhere
+
+
 PASSES: list[tuple[str, Callable[[Program], None]]] = [
     ("dead code", dead_code),
     ("simplify", simplify),
     ("common subexpressions", common_subexpressions),
     ("dead code", dead_code),
+    ("checkpoints", in_pieces),
+    ("dead code", dead_code),
     ("lookups", lookups),
-    ("small results kept", small_results_kept),
+    ("small results kept", within(small_results_kept)),
     ("dead code", dead_code),
-    ("neighbouring gates", neighbouring_gates),
-    ("factors and terms regrouped", regroup),
+    ("neighbouring gates", within(neighbouring_gates)),
+    ("factors and terms regrouped", within(regroup)),
     ("dead code", dead_code),
-    ("rows added first", rows_added),
+    ("rows added first", within(rows_added)),
     ("dead code", dead_code),
-    ("out of the loop", split_loops),
+    ("out of the loop", within(split_loops)),
+    ("same in all pieces", same_in_all_pieces),
     ("simplify", simplify),
     ("common subexpressions", common_subexpressions),
     ("simplify", simplify),
     ("lookups", lookups),
     ("simplify", simplify),
     ("dead code", dead_code),
-    ("views outside", views_outside),
-    ("stacks of parts", stacks_of_parts),
-    ("transposes once", transposes_once),
-    ("sums as products", sums_as_products),
-    ("products of parts", products_of_parts),
+    ("views outside", within(views_outside)),
+    ("stacks of parts", within(stacks_of_parts)),
+    ("transposes once", within(transposes_once)),
+    ("sums as products", within(sums_as_products)),
+    ("products of parts", within(products_of_parts)),
+    ("same in all pieces", same_in_all_pieces),
     ("common subexpressions", common_subexpressions),
     ("dead code", dead_code),
-    ("little at once", least_memory),
+    ("little at once", within(least_memory)),
 ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tensorgrad.compile.builder import Builder
-from tensorgrad.compile.ir import Eqn, Loop, Out, Program, Var
+from tensorgrad.compile.ir import Eqn, Loop, Out, Program, Var, walk
 from tensorgrad.compile.sizes import Size
 
 __all__ = ["neighbouring_gates", "sums_as_products", "transposes_once", "views_outside"]
@@ -27,7 +27,7 @@ def transposes_once(program: Program) -> None:
     eqns: list[Any] = []
     for eqn in program.eqns:
         if isinstance(eqn, Loop):
-            for inner in eqn.body:
+            for inner in walk(eqn.body):
                 for k, a in enumerate(inner.args if inner.op == "dot" else ()):
                     source = made.get(id(a))
                     if source is None or source.op != "transpose" or a.ndim != 2:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tensorgrad.compile.builder import Builder
-from tensorgrad.compile.ir import Const, Eqn, Loop, Out, Program, Var, results
+from tensorgrad.compile.ir import Const, Eqn, Loop, Out, Pieces, Program, Var, results
 from tensorgrad.compile.rules import ELEMENTWISE
 
 __all__ = ["split_loops"]
@@ -21,7 +21,7 @@ def split_loops(program: Program) -> None:
     """Move out of every loop what does not need to be in it."""
     eqns: list[Any] = []
     for eqn in program.eqns:
-        if isinstance(eqn, Loop):
+        if isinstance(eqn, Loop) and not isinstance(eqn, Pieces):
             split = _Split(eqn)
             split.run(eqns)
             program.moved += [(eqn.reverse, place, told) for place, told in split.moved.items() if told]
