@@ -19,7 +19,7 @@ from tensorgrad.compile.page import Page, Script, derive_names, inherit_names, r
 from tensorgrad.compile.plan import VIEWS, WITH_OUT, Block, Storage, side_by_side
 from tensorgrad.compile.rules import ELEMENTWISE
 
-__all__ = ["emit"]
+__all__ = ["emit", "loop_heading"]
 
 
 def emit(
@@ -95,8 +95,7 @@ class _Writer(Script):
             self.lines += ["", "    # ---- backward ----"]
         before = block.eqns[block.now - 1] if block.now else None
         if isinstance(eqn, Loop):
-            way = "piece by piece, and timestep" if isinstance(eqn, Pieces) else "timestep"
-            self.lines += ["", f"    # the recurrence, {way} by timestep"]
+            self.lines += ["", loop_heading(eqn)]
         elif isinstance(before, Loop):
             self.lines += ["", "    # all timesteps at once"]
 
@@ -307,6 +306,11 @@ class _Writer(Script):
         name = self.fresh(out.name)
         storage.names.append(name)
         return name, storage
+
+
+def loop_heading(loop: Loop) -> str:
+    """The comment above a loop."""
+    return f"    # the recurrence, {'piece by piece' if isinstance(loop, Pieces) else 'timestep by timestep'}"
 
 
 def _whole(target: str) -> str:

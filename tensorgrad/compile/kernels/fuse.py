@@ -38,7 +38,7 @@ def copied(program: Program) -> Program:
 
 
 def _copied_loop(loop: Loop) -> Loop:
-    twin = Loop(loop.length, loop.reverse, loop.section)
+    twin = type(loop)(loop.length, loop.reverse, loop.section)
     twin.xs = list(loop.xs)
     twin.carries = [Carry(c.init, c.before, c.after, c.final) for c in loop.carries]
     twin.outs = [Out(o.kind, o.inner, o.outer) for o in loop.outs]

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tensorgrad.compile.emit import _Writer
+from tensorgrad.compile.emit import _Writer, loop_heading
 from tensorgrad.compile.expressions import dtype_text, shape_text
-from tensorgrad.compile.ir import Loop, Program, verify
+from tensorgrad.compile.ir import Loop, Pieces, Program, verify
 from tensorgrad.compile.kernels.build import HEAD, build
 from tensorgrad.compile.kernels.fuse import Fused, copied, fuse, into_loops, plain_sums
 from tensorgrad.compile.kernels.kernel import Kernel, Parameter
@@ -18,6 +18,7 @@ from tensorgrad.compile.kernels.rows import definitions
 from tensorgrad.compile.kernels.schedule import Schedule
 from tensorgrad.compile.loops import LoopWriter
 from tensorgrad.compile.page import Page
+from tensorgrad.compile.passes import within
 from tensorgrad.compile.plan import VIEWS, Block, Storage
 
 __all__ = ["emit_fast"]
@@ -26,10 +27,10 @@ __all__ = ["emit_fast"]
 def emit_fast(program: Program, name: str, sizes: dict[str, tuple[int, int]]) -> Page | None:
     """The page for a program with kernels; None where nothing in it can be one."""
     program = copied(program)
-    into_loops(program)
+    within(into_loops)(program)
     verify(program, "kernels: into loops")
-    fuse(program)
-    plain_sums(program)
+    within(fuse)(program)
+    within(plain_sums)(program)
     verify(program, "kernels: fuse")
     writer = _FastWriter(program, name, sizes)
     page = writer.page()
@@ -66,8 +67,11 @@ class _FastWriter(_Writer):
         self.targets: list[str] = []
         self.made = definitions(program.eqns)
         self.is_fast: dict[int, bool] = {}
-        for e in program.eqns:
-            if isinstance(e, Loop):
+        pieces = [e for e in program.eqns if isinstance(e, Pieces)]
+        for loop in pieces:
+            self.made |= definitions(loop.body)
+        for e in [e for eqns in (program.eqns, *(p.body for p in pieces)) for e in eqns]:
+            if isinstance(e, Loop) and not isinstance(e, Pieces):
                 why = "" if isinstance(e, Fused) else obstacle(e, self.made)
                 self.is_fast[id(e)] = not why
                 if why:
@@ -88,7 +92,7 @@ class _FastWriter(_Writer):
             self.backward = True
             self.lines += ["", "    # ---- backward ----"]
         if isinstance(eqn, Loop) and not self.is_fast.get(id(eqn)):
-            self.lines += ["", "    # the recurrence, timestep by timestep"]
+            self.lines += ["", loop_heading(eqn)]
 
     # --- kernels -------------------------------------------------------------------------------------------
     def kernel(self, wish: str, about: str) -> Kernel:
