@@ -73,9 +73,10 @@ def compile(fn: Callable[..., Any], *, fast: bool = False) -> Compiled:
     files give, and the code and classes of libraries: a method of theirs that is replaced goes unnoticed.
     While `fn` is traced its arrays are stand-ins of Tensor's kind: `isinstance` does not tell them apart.
 
-    Shapes are (T, B, ...): one program serves all T and B where nothing but lengths depends on them. What
-    `nn.unroll` is told by `checkpoint` saves nothing here, since a compiled loop decides by itself what it
-    keeps. Under `tg.detect_anomaly`, and within a transform, `fn` itself is called.
+    Shapes are (T, B, ...): one program serves all T and B where nothing but lengths depends on them; with
+    `checkpoint=k` in `nn.unroll` one for each of T < k, T that k divides, and others. What `tg.checkpoint` is
+    given runs once: elsewhere a program keeps what it needs. Under `tg.detect_anomaly`, and within a
+    transform, `fn` itself is called.
     """
     if not callable(fn):
         raise UserError(f"tg.compile takes a function, not {type(fn).__name__}")

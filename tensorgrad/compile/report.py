@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from tensorgrad.compile.ir import Loop, walk
+from tensorgrad.compile.ir import Loop, Pieces, walk
 
 __all__ = ["explain"]
 
@@ -46,7 +46,8 @@ def _loops(eqns: list[Any]) -> list[str]:
         for eqn in loop.body:
             ops[eqn.op] = ops.get(eqn.op, 0) + 1
         body = ", ".join(f"{n} {op}" if n > 1 else op for op, n in ops.items())
-        lines.append(f"loop {way} over {loop.length} timesteps: {body}")
+        what = "pieces" if isinstance(loop, Pieces) else "timesteps"
+        lines.append(f"loop {way} over {loop.length} {what}: {body}")
     return lines or ["no loops"]
 
 

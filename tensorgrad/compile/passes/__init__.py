@@ -21,7 +21,7 @@ from tensorgrad.compile.passes.regroup import regroup, rows_added
 from tensorgrad.compile.passes.simplify import simplify
 from tensorgrad.compile.passes.split import split_loops
 
-__all__ = ["PASSES", "optimise"]
+__all__ = ["PASSES", "optimise", "within"]
 
 
 def within(run: Callable[[Program], None]) -> Callable[[Program], None]:

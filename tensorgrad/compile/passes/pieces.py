@@ -1,10 +1,10 @@
 """Checkpointed loops, piece by piece: what the backward needs is computed again, for one piece at a time.
 
-A loop over T timesteps with `checkpoint` k becomes a loop over T // k pieces of a loop over k timesteps, and a
-loop over the T % k last timesteps. It keeps the state before each piece, and those of its results that others
-want for all timesteps. A loop that reads more of it, its backward, gets a copy of it in front, in the same
-piece, that starts at the state kept. Where all states are kept anyway, the copy reads them and has nothing to
-hand from step to step.
+A loop over T timesteps with `checkpoint` k becomes a loop over T // k pieces of a loop over k timesteps, and
+a loop over the T % k last timesteps. It keeps the state before each piece, and those of its results that
+others want for all timesteps. A loop that reads more of it, its backward, gets a copy of it in front, in the
+same piece, that starts at the state kept. Where all states are kept anyway, the copy reads them and has
+nothing to hand from step to step.
 
 The copy is in another loop than what it is a copy of, so that no pass finds one in the other.
 """
@@ -52,9 +52,10 @@ def same_in_all_pieces(program: Program) -> None:
     for loop in program.eqns:
         if isinstance(loop, Pieces):
             inner = {id(x) for _, x in loop.xs} | {id(c.before) for c in loop.carries}
-            body = []
+            body: list[Any] = []
             for eqn in loop.body:
-                its_own = isinstance(eqn, Loop) or any(id(a) in inner for a in eqn.args)
+                # What has no operands, as ones have not, is known for what it is only where it is made.
+                its_own = isinstance(eqn, Loop) or not eqn.args or any(id(a) in inner for a in eqn.args)
                 if its_own:
                     inner |= {id(v) for v in results(eqn)}
                 (body if its_own else eqns).append(eqn)
@@ -80,7 +81,7 @@ def _cut(loop: Loop, program: Program) -> _Cut | None:
         k = int(loop.checkpoint or T)
     if free:
         longer = _size(T - k, f"({length}) - {k}")
-        program.bounds.append((longer, 1) if T > k else (_size(k - T, f"{k} - ({length})"), 0))
+        program.bounds.append((longer, 1) if k < T else (_size(k - T, f"{k} - ({length})"), 0))
     if k >= T:
         return None
     if not free:
