@@ -241,11 +241,7 @@ class _Writer(Script):
         if id(out) in block.targets:
             return block.targets[id(out)]
         if id(out) in block.parts:
-            whole, template = block.parts[id(out)]
-            if id(whole.out) not in block.targets:
-                block.targets[id(whole.out)] = self.buffer(whole.out, block)
-            text, storage = block.targets[id(whole.out)]
-            return f"{text}[{subscript(template, [])}]", storage
+            return self.part(out, block)
         for k, a in enumerate(eqn.args):
             if self.may_take(eqn, k, a, block):
                 return self[a], self.storage[id(a)]
@@ -256,6 +252,27 @@ class _Writer(Script):
             self.shaped[id(shaped)] = name
             return reshaped(name, shaped.ndim, out.shape), storage
         return self.buffer(out, block)
+
+    def part(self, out: Var, block: Block) -> tuple[str, Storage]:
+        """The place of a result in the concatenation that it is a part of."""
+        whole, template = block.parts[id(out)]
+        if id(whole.out) not in block.targets:
+            block.targets[id(whole.out)] = self.buffer(whole.out, block)
+        text, storage = block.targets[id(whole.out)]
+        return f"{text}[{subscript(template, [])}]", storage
+
+    def part_in_pieces(self, out: Var, block: Block) -> None:
+        """Let a loop over pieces write a result into the concatenation in which it is a part."""
+        place, storage = self.part(out, block)
+        storage.last = max(storage.last, block.last[id(out)])
+        name = self.fresh(f"{out.name or 'v'}_pieces")
+        self.line(f"{name} = {reshaped(place, out.ndim, out.shape)}")
+        self.put(out, name, storage)
+        whole = block.parts[id(out)][0]
+        rows = next(
+            e.out for e in block.eqns if e.op == "reshape" and e.args[0] is out and e.out in whole.args
+        )
+        self.shaped[id(rows)] = place
 
     def may_take(self, eqn: Eqn, k: int, a: Any, block: Block) -> bool:
         """Whether a result may be written over operand number k."""

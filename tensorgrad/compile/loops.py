@@ -116,6 +116,8 @@ class LoopWriter:
             make = "np.empty" if o.kind == "stack" else "np.zeros"
             w.put(o.outer, w[o.outer], Storage("fresh", last=self.outer.last[id(o.outer)]))
             w.line(f"{w[o.outer]} = {make}({shape_text(o.outer.shape)}, {dtype_text(o.outer.dtype)})")
+        elif id(o.outer) in self.outer.parts and id(self.outer.parts[id(o.outer)][0].out) not in w.fixed:
+            w.part_in_pieces(o.outer, self.outer)
         elif (over := self.replaceable(o, self.may_replace)) is not None:
             w.take_over(o.outer, over, self.outer)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tensorgrad.compile.ir import Eqn, Loop, results
+from tensorgrad.compile.ir import Eqn, Loop, Pieces, results
 from tensorgrad.compile.rules import ELEMENTWISE
 
 __all__ = ["VIEWS", "WITH_OUT", "Block", "Room", "Storage", "last_uses", "side_by_side"]
@@ -93,7 +93,8 @@ class Block:
     """What is known of a stretch of equations while it is written.
 
     targets: where results must go, as a text and the storage behind it.
-    parts: results that are parts of a concatenation, with it and their place in it.
+    parts: results that are parts of a concatenation, with it and their place in it; of a loop over pieces,
+    what is such a part with all pieces in a row.
     starts: what is nothing but the start of a loop's state.
     reshaped: for what is computed for nothing but to be reshaped, the result of that.
     kept: what loops and the end of the block read.
@@ -135,6 +136,7 @@ def _loop_reads(loop: Loop) -> set[int]:
 
 def _parts(eqns: list[Any]) -> dict[int, tuple[Eqn, tuple[Any, ...]]]:
     made = {id(e.out): e for e in eqns if isinstance(e, Eqn)}
+    pieces = {id(v) for e in eqns if isinstance(e, Pieces) for v in results(e)}
     parts: dict[int, tuple[Eqn, tuple[Any, ...]]] = {}
     for eqn in eqns:
         if eqn.op == "concatenate":
@@ -142,6 +144,8 @@ def _parts(eqns: list[Any]) -> dict[int, tuple[Eqn, tuple[Any, ...]]]:
                 source = made.get(id(a))
                 if source is not None and source.op in ELEMENTWISE - {"cast", "where"}:
                     parts.setdefault(id(a), (eqn, template))
+                elif source is not None and source.op == "reshape" and id(source.args[0]) in pieces:
+                    parts.setdefault(id(source.args[0]), (eqn, template))
     return parts
 
 
