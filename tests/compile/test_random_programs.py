@@ -59,7 +59,12 @@ def grown(values: list[Any], seed: int, count: int) -> list[Any]:
     return values
 
 
-def program(seed: int, states: int, count: int, reverse: bool, masked: bool) -> Callable[..., Any]:
+PIECES = [None, 1, 2, 3, "sqrt"]
+
+
+def program(
+    seed: int, states: int, count: int, reverse: bool, masked: bool, piece: Any
+) -> Callable[..., Any]:
     """A recurrence and what follows it, with the gradients of parameters and of the first state."""
 
     def step(params: Any, h0: Any, xs: Any, lengths: Any) -> Any:
@@ -75,7 +80,7 @@ def program(seed: int, states: int, count: int, reverse: bool, masked: bool) -> 
                 after = [tg.tanh(v) if rng.integers(2) else state[rng.integers(len(state))] for v in after]
                 return values[rng.integers(len(values))], tuple(after)
 
-            roll = nn.unroll(cell, xs, tuple(h0), lengths=lengths if masked else None, reverse=reverse)
+            roll = nn.unroll(cell, xs, tuple(h0), lengths if masked else None, reverse, piece)
             values = grown([roll.outputs[-1], roll.outputs[0], *roll.state], seed + 1, count)
             return (values[-1] ** 2).mean() + (roll.outputs**2).mean() + values[-2].sum() * 0.1, roll.state
 
@@ -94,7 +99,8 @@ def test_a_random_program(seed: int) -> None:
         "U": rng.standard_normal((H, H)) * 0.5,
         "b": rng.standard_normal(H),
     }
-    fn = program(seed, states, count, bool(rng.integers(2)), bool(rng.integers(2)))
+    piece = PIECES[seed % len(PIECES)]
+    fn = program(seed, states, count, bool(rng.integers(2)), bool(rng.integers(2)), piece)
     compiled = tg.compile(fn)
     for T_, B_ in ((T, B), (T, B), (T + 2, B + 1)):
         xs, lengths = rng.standard_normal((T_, B_, D)), rng.integers(1, T_ + 1, size=B_)
@@ -170,10 +176,13 @@ def stepped(made: dict[str, Any], p: Any, x: Any, state: Any) -> Any:
     sizes=st.tuples(*(st.integers(1, 5),) * 3, st.integers(3, 5)),
     reverse=st.booleans(),
     masked=st.booleans(),
+    piece=st.sampled_from(PIECES),
     dtype=st.sampled_from([np.float32, np.float64]),
     seed=st.integers(0, 10_000),
 )
-def test_a_drawn_cell(made: Any, sizes: Any, reverse: bool, masked: bool, dtype: Any, seed: int) -> None:
+def test_a_drawn_cell(
+    made: Any, sizes: Any, reverse: bool, masked: bool, piece: Any, dtype: Any, seed: int
+) -> None:
     (T, B, D, H), rng = sizes, np.random.default_rng(seed)
     rows = 2 * made["states"] * H
 
@@ -184,7 +193,7 @@ def test_a_drawn_cell(made: Any, sizes: Any, reverse: bool, masked: bool, dtype:
         def cell(x: Any, state: Any) -> Any:
             return stepped(made, given["p"], x, state)
 
-        roll = nn.unroll(cell, xs, given["h0"], lengths=lengths if masked else None, reverse=reverse)
+        roll = nn.unroll(cell, xs, given["h0"], lengths if masked else None, reverse, piece)
         total = sum((part * part).mean() for part in tree.leaves((roll.outputs, roll.state)))
         return total, roll.state
 

@@ -30,7 +30,7 @@ def in_pieces(program: Program) -> None:
         if isinstance(loop, Loop) and loop.checkpoint is not None:
             key = str(loop.length), loop.checkpoint
             if key not in cuts:
-                cuts[key] = _cut(loop, program)
+                cuts[key] = _cut(loop.length, loop.checkpoint, program)
             cut = cuts[key]
             if cut is not None:
                 of[id(loop)] = cut
@@ -64,36 +64,34 @@ def same_in_all_pieces(program: Program) -> None:
     program.eqns = eqns
 
 
-def _cut(loop: Loop, program: Program) -> _Cut | None:
-    """How a loop is cut, and the lengths for which the program then is right; None to leave it whole."""
-    length = loop.length
-    free = isinstance(length, Size)
-    T = eval(str(length), {"__builtins__": {}}, program.lengths) if free else int(length)
-    if loop.checkpoint == "sqrt":
-        k = isqrt(T - 1) + 1
-        if free:
-            # Near the square root is as good: one program for lengths from a quarter to four times of k * k.
-            program.bounds += [
-                (_size(4 * T - k * k, f"4 * ({length}) - {k * k}"), 0),
-                (_size(4 * k * k - T, f"{4 * k * k} - ({length})"), 0),
-            ]
-    else:
-        k = int(loop.checkpoint or T)
-    if free:
-        longer = _size(T - k, f"({length}) - {k}")
-        program.bounds.append((longer, 1) if k < T else (_size(k - T, f"{k} - ({length})"), 0))
-    if k >= T:
-        return None
-    if not free:
-        return _Cut(length, k, T // k, T % k)
+def _cut(length: Any, checkpoint: int | str, program: Program) -> _Cut | None:
+    """How loops of a length are cut; None to leave them whole. The program is then right for like lengths."""
+    if not isinstance(length, Size):
+        k = isqrt(length - 1) + 1 if checkpoint == "sqrt" else int(checkpoint)
+        return _Cut(length, k, length // k, length % k) if k < length else None
+    T = eval(str(length), {"__builtins__": {}}, program.lengths)
     text = f"({length})" if " " in str(length) else str(length)
-    rest = _size(T % k, f"{text} % {k}")
-    program.bounds.append((rest, 1) if T % k else (_size(0, f"-({rest})"), 0))
-    return _Cut(length, k, _size(T // k, f"{text} // {k}"), rest if T % k else 0)
 
+    def least(bound: int, text: str) -> None:
+        program.bounds.append((Size(bound, text), bound))
 
-def _size(n: int, text: str) -> Size:
-    return Size(n, text)
+    k = isqrt(T - 1) + 1 if checkpoint == "sqrt" else int(checkpoint)
+    if checkpoint == "sqrt":
+        # Near the square root is as good: one program for lengths from a quarter to four times of k * k.
+        least(k * k, f"4 * {text}")
+        least(-4 * k * k, f"-{text}")
+    if k >= T:
+        least(-k, f"-{text}")
+        return None
+    least(k + 1, text)
+    if T % k:
+        least(1, f"{text} % {k}")
+    else:
+        least(0, f"-({text} % {k})")
+    pieces, rest = f"{text} // {k}", f"{text} % {k}"
+    if "*" in text:
+        pieces, rest = f"({pieces})", f"({rest})"
+    return _Cut(length, k, Size(T // k, pieces), Size(T % k, rest) if T % k else 0)
 
 
 def _wanted(program: Program, cut: _Cut) -> set[int]:
