@@ -91,9 +91,10 @@ class Loop:
     """A loop over time. xs: pairs of a stacked variable and the variable of one timestep.
 
     checkpoint: of how many timesteps what the backward needs is kept at once: a number, "sqrt", None for all.
+    of: the loop of which it is the backward.
     """
 
-    __slots__ = ("body", "carries", "checkpoint", "length", "outs", "reverse", "section", "xs")
+    __slots__ = ("body", "carries", "checkpoint", "length", "of", "outs", "reverse", "section", "xs")
 
     op = "loop"
 
@@ -102,6 +103,7 @@ class Loop:
         self.length = length
         self.reverse = reverse
         self.checkpoint: int | str | None = None
+        self.of: Loop | None = None
         self.xs: list[tuple[Any, Var]] = []
         self.carries: list[Carry] = []
         self.outs: list[Out] = []

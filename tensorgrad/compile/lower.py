@@ -26,6 +26,7 @@ class _Lowering:
         self.before = tracer.before
         self.called = tracer.called
         self.captured: list[tuple[Node, Var]] = []
+        self.loops: dict[int, Loop] = {}
         # Nodes live as long as this, so that their ids are theirs alone.
         self.kept: list[Any] = []
 
@@ -85,7 +86,8 @@ class _Lowering:
     def loop(self, node: Any, reads: Sequence[Any], eqns: list[Any]) -> None:
         staged: Staged = node.params["loop"]
         loop = Loop(staged.length, staged.reverse, "backward" if node.scope.startswith("backward") else "")
-        loop.checkpoint = staged.checkpoint
+        loop.checkpoint, loop.of = staged.checkpoint, self.loops.get(id(staged.of))
+        self.loops[id(staged)] = loop
         outer = dict(self.env)
         for x, inner in staged.xs:
             stack = self.operand(x, getattr(x, "_value", x))

@@ -40,14 +40,17 @@ class Staged:
     carries: triples of the state before the first step, before a step, and after it.
     results: what is read from it: ("stack", node), ("sum", node) or ("final", number of the carry).
     inside: the ids of the nodes that belong to a timestep.
-    checkpoint: as `nn.unroll` was told.
+    checkpoint: as `nn.unroll` was told. of: the loop of which it is the backward.
     """
 
-    def __init__(self, tracer: Tracer, length: int, reverse: bool, checkpoint: int | str | None) -> None:
+    def __init__(
+        self, tracer: Tracer, length: int, reverse: bool, checkpoint: int | str | None, of: Any = None
+    ) -> None:
         self.tracer = tracer
         self.length = length
         self.reverse = reverse
         self.checkpoint = checkpoint
+        self.of = of
         self.xs: list[tuple[Any, Node]] = []
         self.carries: list[tuple[Any, Traced, Any]] = []
         self.results: list[tuple[str, Any]] = []
@@ -151,7 +154,7 @@ class _Backward:
     def __init__(self, loop: Staged) -> None:
         self.loop = loop
         self.tracer = loop.tracer
-        self.back = Staged(loop.tracer, loop.length, not loop.reverse, loop.checkpoint)
+        self.back = Staged(loop.tracer, loop.length, not loop.reverse, loop.checkpoint, loop)
         self.seeds: list[tuple[Any, Any]] = []
         # The cotangents of the states after the last step, by the number of the carry.
         self.last: dict[int, Any] = {}

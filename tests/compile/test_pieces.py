@@ -262,6 +262,16 @@ def test_what_is_kept_is_not_computed_again() -> None:
     assert "np.dot" not in again.split("np.tanh")[0]
 
 
+def test_each_layer_is_computed_again_by_itself() -> None:
+    def loss(net: Any, xs: Any) -> Any:
+        return (net(xs, checkpoint=3)[0] ** 2).mean()
+
+    step = tg.compile(tg.value_and_grad(loss))
+    step(nn.GRU(3, 4, num_layers=3, seed=0), batch(12, 2)[0])
+    # A GRU's candidate: once forwards, and once more for the backward.
+    assert step.source.count("np.tanh") == 2 * 3
+
+
 # --- programs ----------------------------------------------------------------------------------------------
 def test_one_program_for_many_lengths() -> None:
     core = nn.GRUCell(3, 4, seed=0)

@@ -2,9 +2,9 @@
 
 A loop over T timesteps with `checkpoint` k becomes a loop over T // k pieces of a loop over k timesteps, and
 a loop over the T % k last timesteps. It keeps the state before each piece, and those of its results that
-others want for all timesteps. A loop that reads more of it, its backward, gets a copy of it in front, in the
-same piece, that starts at the state kept. Where all states are kept anyway, the copy reads them and has
-nothing to hand from step to step.
+others want for all timesteps. Its backward gets a copy of it in front, in the same piece, that starts at the
+state kept and makes what is not kept. Where all states are kept anyway, the copy reads them and has nothing
+to hand from step to step. A loop in the body of another stays whole.
 
 The copy is in another loop than what it is a copy of, so that no pass finds one in the other.
 """
@@ -95,16 +95,27 @@ def _cut(length: Any, checkpoint: int | str, program: Program) -> _Cut | None:
 
 
 def _wanted(program: Program, cut: _Cut) -> set[int]:
-    """What is read otherwise than timestep by timestep by loops that are cut alike."""
+    """What is read by others than the backward of the loop that made it, or otherwise than by timesteps."""
     wanted = {id(x) for x in program.outputs}
     mine = {id(loop) for loop in cut.loops}
     for eqn in program.eqns:
         if id(eqn) not in mine:
             wanted |= {id(a) for a in eqn.args}
             continue
+        known = _behind(eqn)
+        wanted |= {id(x) for x, _ in eqn.xs if id(x) not in known}
         wanted |= {id(c.init) for c in eqn.carries} | {id(c.after) for c in eqn.carries}
         wanted |= {id(o.inner) for o in eqn.outs} | {id(a) for e in walk(eqn.body) for a in e.args}
     return wanted
+
+
+def _behind(loop: Loop) -> set[int]:
+    """The results of the loops of which a loop is the backward, or the backward's backward."""
+    found: set[int] = set()
+    while loop.of is not None:
+        loop = loop.of
+        found |= {id(o.outer) for o in loop.outs}
+    return found
 
 
 class _Cut:
