@@ -253,6 +253,14 @@ def test_checked_products_look_at_what_they_are_given() -> None:
             blas.checked_product(*wrong)
 
 
+def test_names_longer_than_a_line() -> None:
+    def fn(x: Any) -> Any:
+        y = [tg.label(tg.tanh(x + k), "n" * 150 + str(k)) for k in range(2)]
+        return [*y, *(v * 2 for v in y)]
+
+    assert_same(tg.compile(fn, fast=True)(np.ones((3, 4))), fn(np.ones((3, 4))))
+
+
 def test_what_cannot_be_a_kernel_runs_in_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: Any) -> str:
         return f"def {self.name}(:"

@@ -20,7 +20,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["Blas", "blas", "checked_product", "product"]
+__all__ = ["Blas", "blas", "checked_product", "product", "threads"]
 
 _SPELLINGS = [
     ("scipy_cblas_{}64_", 64),
@@ -70,6 +70,19 @@ def blas() -> Blas | None:
                 return Blas(path, spelling, bits)
     return None
 
+
+def threads() -> int | None:
+    """The number of threads that NumPy's BLAS uses; None where it cannot be asked."""
+    found = blas()
+    if found is not None:
+        library = ctypes.CDLL(found.path)
+        for name in _ASKED:
+            if hasattr(library, name):
+                return int(getattr(library, name)())
+    return None
+
+
+_ASKED = [f"{of}openblas_get_num_threads{suffix}" for of in ("scipy_", "") for suffix in ("64_", "")]
 
 _ROW_MAJOR, _PLAIN, _TURNED = 101, 111, 112
 

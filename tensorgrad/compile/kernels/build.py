@@ -25,7 +25,7 @@ import numpy as np
 from numba import njit, types
 from numba.core.compiler import Compiler
 
-from tensorgrad.compile.kernels import blas, functions
+from tensorgrad.compile.kernels import blas, functions, packed
 from tensorgrad.compile.kernels.apart import apart
 from tensorgrad.compile.kernels.kernel import Kernel, Parameter
 
@@ -44,6 +44,7 @@ HEAD = """import numpy as np
 
 from tensorgrad.compile.kernels.blas import product
 from tensorgrad.compile.kernels.functions import exp, log, maximum, minimum, plus, sigmoid, tanh
+from tensorgrad.compile.kernels.packed import pack, pack_turned, product_packed
 
 
 """
@@ -81,7 +82,7 @@ def _surroundings() -> str:
     import llvmlite.binding as llvm
 
     found = blas.blas()
-    files = [__file__, str(blas.__file__), str(functions.__file__)]
+    files = [__file__, str(blas.__file__), str(functions.__file__), str(packed.__file__)]
     here = [Path(file).read_text(encoding="utf-8") for file in files]
     versions = [sys.version, numba.__version__, llvmlite.__version__, np.__version__]
     cpu = [llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
@@ -100,7 +101,8 @@ def build(kernel: Kernel) -> Callable[..., Any]:
     # One name for all: kernels that differ in nothing else are compiled once.
     text = HEAD + kernel.source().replace(f"def {kernel.name}(", "def kernel(", 1)
     if CHECKED:
-        text = text.replace("import product", "import checked_product as product")
+        text = text.replace("import product\n", "import checked_product as product\n")
+        text = text.replace(", product_packed\n", ", checked_product_packed as product_packed\n")
     made = _built(text, signature, CHECKED, str(cache_folder()))
     return apart(kernel, made) if CHECKED else made
 

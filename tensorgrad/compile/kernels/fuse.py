@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from tensorgrad.compile.ir import Carry, Const, Eqn, Loop, Out, Program, Var, results
+from tensorgrad.compile.ir import Carry, Const, Eqn, Loop, Out, Pieces, Program, Var, results
+from tensorgrad.compile.kernels.blas import threads
 from tensorgrad.compile.kernels.loop import obstacle
 from tensorgrad.compile.kernels.rows import ALIASES, INLINE, definitions, row_sum, same, supported
 from tensorgrad.compile.passes.clean import dead_code
 
-__all__ = ["Fused", "copied", "fuse", "into_loops", "plain_sums"]
+__all__ = ["Fused", "copied", "fuse", "into_loops", "packed_products", "plain_sums"]
 
 
 class Fused(Loop):
@@ -335,6 +336,41 @@ def plain_sums(program: Program) -> None:
                     x = eqn.args[0]
                     eqn.op, eqn.args, eqn.params = "sum", [x], {"axes": (x.ndim - 1,), "keepdims": False}
     dead_code(program)
+
+
+def packed_products(program: Program) -> None:
+    """Products with what is the same at every timestep become those with a packed matrix.
+
+    But for large ones where the BLAS has several threads, which share the work.
+    """
+    made = definitions(program.eqns)
+    for loop in program.eqns:
+        if isinstance(loop, Loop) and not isinstance(loop, (Fused, Pieces)) and not obstacle(loop, made):
+            for eqn in loop.body:
+                if eqn.op == "dot" and _is_packable(eqn):
+                    W, turned = _upright(eqn.args[1], made)
+                    eqn.op, eqn.args, eqn.params = "packed_dot", [eqn.args[0], W], {"turned": turned}
+    dead_code(program)
+
+
+_SHARED = 2**18
+"""A matrix with more elements is worth several threads."""
+
+
+def _is_packable(eqn: Eqn) -> bool:
+    x, W = eqn.args
+    if x.ndim != 2 or W.ndim != 2 or same(x.shape[0], 1) or not all(type(n) is int for n in W.shape):
+        return False
+    return threads() == 1 or W.shape[0] * W.shape[1] <= _SHARED
+
+
+def _upright(W: Any, made: dict[int, Any]) -> tuple[Any, bool]:
+    """The matrix that W is a copy of, and whether with its axes exchanged."""
+    copy = made.get(id(W))
+    view = made.get(id(copy.args[0])) if copy is not None and copy.op == "copy" else None
+    if view is None or view.op != "transpose" or view.args[0].ndim != 2:
+        return W, False
+    return view.args[0], True
 
 
 def _twin(v: Var) -> Var:

@@ -12,7 +12,8 @@ from tensorgrad.compile.kernels.rows import kind_of
 
 __all__ = ["Kernel", "Parameter"]
 
-_TAKEN = {"np", "exp", "log", "maximum", "minimum", "plus", "sigmoid", "tanh", "product", "j", "abs", "range"}
+_TAKEN = {"np", "exp", "log", "maximum", "minimum", "plus", "sigmoid", "tanh", "j", "abs", "range"}
+_TAKEN |= {"product", "product_packed", "pack", "pack_turned"}
 
 MISFIT = "an array does not have the shape that this kernel was made for"
 
@@ -112,7 +113,7 @@ class Kernel:
         names = ", ".join([*self.sizes, *(p.name for p in self.parameters)])
         head = f"def {self.name}({names}):"
         if len(head) > 110:
-            wrapped = textwrap.wrap(names, 100)
+            wrapped = textwrap.wrap(names, 100, break_long_words=False)
             head = "\n".join([f"def {self.name}(", *(f"    {w}" for w in wrapped), "):"])
         return "\n".join([head, f'    """{self.about}"""', *self._guard(), *self.lines]) + "\n"
 

@@ -7,6 +7,7 @@ from typing import Any
 from tensorgrad.compile.ir import Carry, Const, Eqn, Loop
 from tensorgrad.compile.kernels.kernel import Kernel
 from tensorgrad.compile.kernels.nest import Nest
+from tensorgrad.compile.kernels.packed import packed_length
 from tensorgrad.compile.kernels.rows import ALIASES, definitions, kind_of, same, supported
 from tensorgrad.compile.kernels.schedule import Schedule
 
@@ -21,7 +22,7 @@ def rows_of(loop: Loop) -> tuple[Any, ...]:
 
 
 def _is_product(eqn: Any, lead: tuple[Any, ...], inside: set[int]) -> bool:
-    if eqn.op != "dot" or len(lead) > 1:
+    if eqn.op not in ("dot", "packed_dot") or len(lead) > 1:
         return False
     x, y = eqn.args
     if any(same(n, 0) for n in (*x.shape, *y.shape)):
@@ -65,6 +66,8 @@ class LoopKernel:
         self.histories = histories
         self.t = "t"
         kernel.taken.add("t")
+        # The room of packed matrices, by their ids and whether their axes are exchanged.
+        self.packed: dict[Any, str] = {}
         # Results that are written over a stack that the loop reads, and which.
         self.replaced: dict[int, Any] = {}
         self.segments = self._segments()
@@ -81,6 +84,7 @@ class LoopKernel:
         stores = self._stores()
         length = loop.length
         steps = f"range({length} - 1, -1, -1)" if loop.reverse else f"range({length})"
+        self._pack()
         kernel.line(f"for {t} in {steps}:")
         kernel.indent += 1
         for k, (what, run) in enumerate(self.segments):
@@ -121,7 +125,25 @@ class LoopKernel:
         x, W = eqn.args
         out = self.kernel.places[id(eqn.out)]
         self.kernel.written.add(out[0])
-        self.kernel.line(f"product({self._array(x)}, {self.kernel.array(W)}, {_at(out)})")
+        packed = self.packed.get((id(W), eqn.params.get("turned")))
+        if packed is not None:
+            self.kernel.line(f"product_packed({self._array(x)}, {packed}, {_at(out)})")
+        else:
+            self.kernel.line(f"product({self._array(x)}, {self.kernel.array(W)}, {_at(out)})")
+
+    def _pack(self) -> None:
+        """Matrices laid out before the first timestep."""
+        for eqn in self.loop.body:
+            if eqn.op != "packed_dot":
+                continue
+            W, turned = eqn.args[1], eqn.params["turned"]
+            if (id(W), turned) not in self.packed:
+                inner, outer = W.shape[::-1] if turned else W.shape
+                size = (packed_length(inner, outer, W.dtype),)
+                name = self.kernel.parameter(f"{W.name or 'W'}_packed", None, W.dtype, size, room=True)
+                self.packed[id(W), turned] = name
+                self.kernel.written.add(name)
+                self.kernel.line(f"pack{'_turned' * turned}({self.kernel.array(W)}, {name})")
 
     def _array(self, x: Any) -> str:
         """A whole value of this timestep, as an array."""

@@ -10,7 +10,7 @@ from tensorgrad.compile.emit import _Writer, loop_heading
 from tensorgrad.compile.expressions import dtype_text, shape_text
 from tensorgrad.compile.ir import Loop, Pieces, Program, verify
 from tensorgrad.compile.kernels.build import HEAD, build
-from tensorgrad.compile.kernels.fuse import Fused, copied, fuse, into_loops, plain_sums
+from tensorgrad.compile.kernels.fuse import Fused, copied, fuse, into_loops, packed_products, plain_sums
 from tensorgrad.compile.kernels.kernel import Kernel, Parameter
 from tensorgrad.compile.kernels.loop import LoopKernel, obstacle
 from tensorgrad.compile.kernels.nest import Nest
@@ -31,6 +31,7 @@ def emit_fast(program: Program, name: str, sizes: dict[str, tuple[int, int]]) ->
     verify(program, "kernels: into loops")
     within(fuse)(program)
     within(plain_sums)(program)
+    within(packed_products)(program)
     verify(program, "kernels: fuse")
     writer = _FastWriter(program, name, sizes)
     page = writer.page()
