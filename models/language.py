@@ -8,7 +8,7 @@ evaluated, sampled from and saved alike.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -147,7 +147,37 @@ class LanguageModel(Saved):
         logits, after, unrolled = self(xs, state)
         return WindowLoss(label(F.cross_entropy(logits, ys), "loss"), after, unrolled)
 
-    def evaluate(self, ids: npt.NDArray[np.intp], batch: int = 50, window: int = 100) -> float:
+    def losses(self, xs: npt.ArrayLike, ys: npt.ArrayLike, state: Any = None) -> tuple[Tensor, Any]:
+        """The cross-entropy of every single character, and the state after the last.
+
+        Args:
+            xs, ys, state: as for `loss`.
+
+        Returns:
+            (T, B) nats, and the state, still part of the graph.
+
+        Raises:
+            ShapeError: as `loss` does.
+        """
+        logits, after, _ = self(xs, state)
+        return F.cross_entropy(logits, ys, reduction="none"), after
+
+    @property
+    def evaluation_window(self) -> int:
+        """How many timesteps `evaluate` computes at once where it is not told.
+
+        Enough to hide the cost of a call, and few enough to stay in the processor's cache.
+        """
+        return 40
+
+    def evaluate(
+        self,
+        ids: npt.NDArray[np.intp],
+        batch: int = 50,
+        window: int | None = None,
+        *,
+        losses: Callable[..., tuple[Tensor, Any]] | None = None,
+    ) -> float:
         """How well the model predicts a text it is not trained on; records no graph.
 
         Args:
@@ -155,7 +185,10 @@ class LanguageModel(Saved):
             batch: the text is read as so many equal parts side by side, each with its state carried from its
                 beginning to its end; what is left over, less than `batch` characters, is not read. 1 reads it
                 as one, which is slower and hardly changes the figure of a long text.
-            window: timesteps computed at once; does not change the result of a recurrent model.
+            window: timesteps computed at once; None for `evaluation_window`. It does not change the result of
+                a recurrent model. To a transformer a shorter one shows more of the text before each
+                character, and takes longer.
+            losses: what computes each window: the method of this name, compiled; None for itself.
 
         Returns:
             The mean cross-entropy in nats per character.
@@ -165,17 +198,18 @@ class LanguageModel(Saved):
         """
         if len(ids) < 2:
             raise UserError(f"a text to evaluate on needs at least two characters, not {len(ids)}")
+        window = self.evaluation_window if window is None else window
         if window < 1:
             raise UserError(f"the window length must be at least 1, not {window}")
         batch = min(batch, len(ids) - 1)
         xs, ys = streams(ids[:-1], batch).T, streams(ids[1:], batch).T
+        measure = losses or self.losses
         state = self.initial_state(batch)
         total = 0.0
         with no_grad(), self.evaluating():
             for t in range(0, len(xs), window):
-                logits, state, _ = self(xs[t : t + window], state)
-                losses = F.cross_entropy(logits, ys[t : t + window], reduction="none")
-                total += float(losses.numpy().sum(dtype=np.float64))
+                each, state = measure(xs[t : t + window], ys[t : t + window], state)
+                total += float(each.numpy().sum(dtype=np.float64))
         return total / xs.size
 
     def sample(

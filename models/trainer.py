@@ -195,8 +195,8 @@ class Trainer:
         text: what to learn; every character must be in the model's vocabulary.
         settings: how to train.
         seed: for what is drawn on the way, which is the samples.
-        compiled: whether a step runs compiled (see `tg.compile`) where the model allows it, or eagerly,
-            operation by operation. The two agree but for rounding.
+        compiled: whether steps and evaluations run compiled (see `tg.compile`) where the model allows it, or
+            eagerly, operation by operation. The two agree but for rounding.
         fast: whether what is compiled runs in kernels by numba, as `tg.compile` says.
 
     Attributes:
@@ -251,9 +251,14 @@ class Trainer:
         self.total = self.settings.steps or self.settings.epochs * self._windows.per_pass
         self._optimiser = Adam(model.parameters(), self.settings.lr)
         differentiate = _differentiation(model, self._optimiser, self.settings.clip)
-        compiled = compiled and model.compiles(self.settings.window)
-        self._differentiate = compile(differentiate, fast=fast) if compiled else differentiate
-        self._update = compile(self._optimiser.step, fast=fast) if compiled else self._optimiser.step
+
+        def compiled_for(T: int, fn: Callable[..., Any]) -> Callable[..., Any]:
+            return compile(fn, fast=fast) if compiled and model.compiles(T) else fn
+
+        T_evaluated = model.evaluation_window
+        self._differentiate = compiled_for(T, differentiate)
+        self._update = compiled_for(T, self._optimiser.step)
+        self._losses = compiled_for(T_evaluated, model.losses)
         self._state = model.initial_state(self.settings.batch)
         self._rng = np.random.default_rng(seed)
         self._crc32 = zlib.crc32(text.encode("utf-8", "surrogatepass"))
@@ -320,7 +325,8 @@ class Trainer:
 
         pass_ended = self.steps % self._windows.per_pass == 0
         if pass_ended and len(self._held_out):
-            self.validation = self.model.evaluate(self._held_out)
+            with np.errstate(over="ignore", invalid="ignore"):
+                self.validation = self.model.evaluate(self._held_out, losses=self._losses)
         shown = self.validation if pass_ended else None
         return Step(self.steps, epoch + 1, loss, norm, self._optimiser.lr, xs.size, seconds, shown)
 

@@ -245,7 +245,7 @@ class TransformerLM(LanguageModel):
         ids = ids if context().tracer is not None and isinstance(ids, Tensor) else np.asarray(ids)
         if ids.ndim != 2 or not len(ids):
             raise ShapeError(f"TransformerLM: ids must be (T, B) with at least one timestep, not {ids.shape}")
-        length = self.context if len(ids) <= self.context else self._stride
+        length = self.context if len(ids) <= self.context else self.evaluation_window
         # A first piece as long as the context sees nothing of what was before.
         before = self._before(state, ids.shape[1], min(len(ids), length) < self.context)
         logits = []
@@ -260,8 +260,16 @@ class TransformerLM(LanguageModel):
         return Run(label(logits[0] if len(logits) == 1 else concatenate(logits), "y"), after)
 
     @property
-    def _stride(self) -> int:
-        """The length of the pieces in which a text longer than the context is read."""
+    def evaluation_window(self) -> int:
+        """Half the context: each character is then predicted from at least half of it.
+
+        A text longer than the context is read in pieces of this length too.
+
+        Example:
+            >>> model = TransformerLM(Vocabulary("ab"), 4, context=3, seed=0)
+            >>> model.evaluation_window, model.evaluate(np.array([0, 1, 0, 1, 1, 0]), batch=1) < 1
+            (1, True)
+        """
         return max(self.context // 2, 1)
 
     def compiles(self, T: int) -> bool:
@@ -303,28 +311,6 @@ class TransformerLM(LanguageModel):
                 x = block(x)
         x = self.norm(x[T - last :])
         return linear(x, self.embedding.weight) if self.output is None else self.output(x)
-
-    def evaluate(self, ids: npt.NDArray[np.intp], batch: int = 50, window: int | None = None) -> float:
-        """How well the model predicts a text it is not trained on; records no graph.
-
-        Args:
-            ids: (n,) integers, n at least 2.
-            batch: the text is read as so many equal parts side by side.
-            window: characters predicted at once. In windows of half the context, the default, each character
-                is predicted from at least half of it; shorter ones show each more, and take longer.
-
-        Returns:
-            The mean cross-entropy in nats per character.
-
-        Raises:
-            UserError: fewer than two characters, or a size under 1.
-
-        Example:
-            >>> model = TransformerLM(Vocabulary("ab"), 4, context=3, seed=0)
-            >>> model.evaluate(np.array([0, 1, 0, 1, 1, 0]), batch=1) < 1
-            True
-        """
-        return super().evaluate(ids, batch, self._stride if window is None else window)
 
 
 def _spread(d_model: int) -> float:

@@ -61,6 +61,25 @@ def test_a_step_is_compiled_once() -> None:
     for _ in range(trainer.steps_per_epoch + 2):
         trainer.step()
     assert trainer._differentiate.cache_info().programs == 1  # type: ignore[attr-defined]
+    assert trainer._losses.cache_info().programs == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+def test_one_program_evaluates_windows_of_any_length(cell: str) -> None:
+    # 42 timesteps: a window and a shorter one.
+    trainer = make(text=60 * TEXT, cell=cell, layers=2, dropout=0.3)
+    eager = trainer.model.evaluate(trainer._held_out)
+    for _ in range(2):
+        compiled = trainer.model.evaluate(trainer._held_out, losses=trainer._losses)
+        assert compiled == pytest.approx(eager, rel=1e-6)
+        assert trainer._losses.cache_info()[:2] == (1, 2)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_evaluating_what_diverged_warns_of_nothing(compiled: bool) -> None:
+    trainer = make(Settings(batch=4, window=8, lr=1e39, steps=1), compiled=compiled)
+    trainer._windows.position = trainer.steps_per_epoch - 1
+    assert math.isnan(trainer.step().validation or 0.0)
 
 
 def test_it_does_what_a_plain_loop_does() -> None:
