@@ -25,18 +25,13 @@ from tensorgrad.errors import CheckpointError, TensorgradError, UserError
 from tensorgrad.io import Checkpoint, check_names, load_checkpoint, rng_state, save_checkpoint, set_rng_state
 from tensorgrad.models.files import TRAINING
 from tensorgrad.models.language import LanguageModel
+from tensorgrad.models.settings import Settings, fitting_sizes
 from tensorgrad.nn import detach
-from tensorgrad.optim import Adam, clip_grad_norm, cosine, exponential, warmup
+from tensorgrad.optim import Adam, clip_grad_norm
 from tensorgrad.recording import no_grad
 from tensorgrad.tensor import Tensor
 
-__all__ = ["SCHEDULES", "DivergedError", "Settings", "Step", "Trainer", "fitting_sizes"]
-
-SCHEDULES = ("exponential", "cosine")
-"""How the learning rate may fall."""
-
-# Of the learning rate, what a cosine leaves at the last step.
-_FLOOR = 0.05
+__all__ = ["DivergedError", "Settings", "Step", "Trainer", "fitting_sizes"]
 
 # A healthy loss starts near ln V, what guessing costs, and falls. So many times that is no learning any more.
 _DIVERGED = 10
@@ -47,102 +42,6 @@ class DivergedError(TensorgradError, FloatingPointError):
 
     The message says at which step, and what may help.
     """
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How to train. The defaults are those of the tiny Shakespeare figures in the benchmarks.
-
-    Attributes:
-        batch: B, streams of text read side by side.
-        window: T, timesteps that one gradient reaches back over.
-        lr: Adam's learning rate in the first pass over the text.
-        decay: what the learning rate is multiplied by after each pass, where the schedule is "exponential".
-        schedule: how the learning rate falls: "exponential", by `decay` after each pass, or "cosine", step by
-            step along half a cosine to a twentieth at the last one.
-        warmup: steps over which the learning rate first rises evenly from nothing, at most all; 0 for none.
-        clip: the norm that all gradients together are scaled down to; 0 leaves them as they are.
-        valid_fraction: how much of the text, at its end, is held out and evaluated on after each pass.
-        epochs: passes over the text; ignored where `steps` is given.
-        steps: windows to train on.
-
-    Raises:
-        UserError: a number out of its range, or not finite.
-
-    Example:
-        >>> Settings(lr=float("nan"))
-        Traceback (most recent call last):
-        tensorgrad.errors.UserError: the learning rate must be a number above 0, not nan
-    """
-
-    batch: int = 50
-    window: int = 50
-    lr: float = 2e-3
-    decay: float = 0.9
-    schedule: str = "exponential"
-    warmup: int = 0
-    clip: float = 5.0
-    valid_fraction: float = 0.1
-    epochs: int = 10
-    steps: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in (
-            ("batch size", self.batch),
-            ("window length", self.window),
-            ("number of epochs", self.epochs),
-            ("number of steps", 1 if self.steps is None else self.steps),
-        ):
-            if type(value) is not int or value < 1:
-                raise UserError(f"the {name} must be a whole number from 1 up, not {value!r}")
-        if type(self.warmup) is not int or self.warmup < 0:
-            raise UserError(
-                f"the number of steps to warm up must be a whole number from 0 up, not {self.warmup!r}"
-            )
-        if self.schedule not in SCHEDULES:
-            raise UserError(f"the schedule must be {' or '.join(SCHEDULES)}, not {self.schedule!r}")
-        for name, number in (("learning rate", self.lr), ("decay of the learning rate", self.decay)):
-            if not 0 < number < math.inf:
-                raise UserError(f"the {name} must be a number above 0, not {number}")
-        if not 0 <= self.clip < math.inf:
-            raise UserError(
-                f"the norm to clip at must be a number above 0, or 0 for no clipping, not {self.clip}"
-            )
-        if not 0 <= self.valid_fraction < 1:
-            raise UserError(f"the fraction held out must be from 0 to below 1, not {self.valid_fraction}")
-
-
-def fitting_sizes(
-    characters: int,
-    batch: int | None = None,
-    window: int | None = None,
-    least: int = 20,
-    most: Settings | None = None,
-) -> tuple[int, int]:
-    """Batch and window with which a pass over a text takes enough steps to learn something.
-
-    Args:
-        characters: how many there are to train on.
-        batch: B where it is given; otherwise that of `most`, or less for a short text.
-        window: T where it is given; otherwise that of `most`, or less where even 8 streams would be too
-            short.
-        least: steps that a pass should take, where the text is long enough.
-        most: has the batch and window for a long text; by default 50 and 50.
-
-    Example:
-        >>> fitting_sizes(1_000_000), fitting_sizes(20_000), fitting_sizes(3_600)
-        ((50, 50), (19, 50), (8, 22))
-    """
-    most = most or Settings()
-    # The last character is only predicted.
-    inputs = max(characters - 1, 1)
-    per_step = inputs // least
-    if window is None:
-        shortest = min(10, inputs)
-        window = min(max(per_step // (batch or 8), shortest), most.window)
-    if batch is None:
-        batch = min(max(per_step // window, 1), most.batch)
-    return batch, window
 
 
 class Step(NamedTuple):
@@ -183,6 +82,10 @@ def _differentiation(model: LanguageModel, optimiser: Adam, clip: float) -> Call
         return result.loss, norm, detach(result.state)
 
     return differentiate
+
+
+def _checksum(text: str) -> int:
+    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
 
 
 class Trainer:
@@ -250,18 +153,16 @@ class Trainer:
         self.training_characters = len(train)
         self.total = self.settings.steps or self.settings.epochs * self._windows.per_pass
         self._optimiser = Adam(model.parameters(), self.settings.lr)
-        differentiate = _differentiation(model, self._optimiser, self.settings.clip)
 
-        def compiled_for(T: int, fn: Callable[..., Any]) -> Callable[..., Any]:
+        def ready(fn: Callable[..., Any], T: int) -> Callable[..., Any]:
             return compile(fn, fast=fast) if compiled and model.compiles(T) else fn
 
-        T_evaluated = model.evaluation_window
-        self._differentiate = compiled_for(T, differentiate)
-        self._update = compiled_for(T, self._optimiser.step)
-        self._losses = compiled_for(T_evaluated, model.losses)
+        self._differentiate = ready(_differentiation(model, self._optimiser, self.settings.clip), T)
+        self._update = ready(self._optimiser.step, T)
+        self._losses = ready(model.losses, model.evaluation_window)
         self._state = model.initial_state(self.settings.batch)
         self._rng = np.random.default_rng(seed)
-        self._crc32 = zlib.crc32(text.encode("utf-8", "surrogatepass"))
+        self._text = _checksum(text)
         self.history: deque[float] = deque(maxlen=100)
         self.validation: float | None = None
 
@@ -308,7 +209,7 @@ class Trainer:
         """
         began = time.perf_counter()
         epoch = self.steps // self._windows.per_pass
-        self._optimiser.lr = self.settings.lr * self._rate(epoch)
+        self._optimiser.lr = self.settings.rate(self.steps, self._windows.per_pass, self.total)
         here = self._windows.state()
         try:
             xs, ys, reset = next(self._windows)
@@ -329,17 +230,6 @@ class Trainer:
                 self.validation = self.model.evaluate(self._held_out, losses=self._losses)
         shown = self.validation if pass_ended else None
         return Step(self.steps, epoch + 1, loss, norm, self._optimiser.lr, xs.size, seconds, shown)
-
-    def _rate(self, epoch: int) -> float:
-        """The share of the learning rate that the next step takes."""
-        settings = self.settings
-        # A run that is shorter still comes to the rate it was given.
-        rising = min(settings.warmup, self.total)
-        if settings.schedule == "exponential":
-            share = min((self.steps + 1) / max(rising, 1), 1.0)
-            return share * exponential(settings.decay)(epoch)
-        falling = cosine(max(self.total - rising, 1), _FLOOR)
-        return (warmup(rising, falling) if rising else falling)(self.steps)
 
     def _learn(self, xs: np.ndarray, ys: np.ndarray, state: Any) -> tuple[float, float]:
         """Take one step from `state`; returns the loss and the norm of the gradient before clipping."""
@@ -398,7 +288,7 @@ class Trainer:
             "rng": rng_state(self._rng),
             "model_rng": rng_state(self.model.rng),
             "validation": self.validation,
-            "text": self._crc32,
+            "text": self._text,
         }
         arrays = {TRAINING + name: array for name, array in self._arrays().items()}
         save_checkpoint(path, {**parts.tensors, **arrays}, {**parts.meta, "training": meta})
@@ -464,7 +354,7 @@ class Trainer:
             )
         try:
             settings = Settings(**training["settings"])
-            windows, validation, crc32 = (training[key] for key in ("windows", "validation", "text"))
+            windows, validation, checksum = (training[key] for key in ("windows", "validation", "text"))
             draws = training["rng"], training["model_rng"]
         except (KeyError, TypeError, UserError) as error:
             raise CheckpointError(
@@ -473,7 +363,7 @@ class Trainer:
         if epochs is not None or steps is not None:
             epochs = settings.epochs if epochs is None else epochs
             settings = dataclasses.replace(settings, epochs=epochs, steps=steps)
-        if crc32 != zlib.crc32(text.encode("utf-8", "surrogatepass")):
+        if checksum != _checksum(text):
             raise CheckpointError(f"{path} was trained on another text; give the same to go on")
         trainer = cls(model, text, settings, compiled=compiled, fast=fast)
         trainer._restore_arrays(checkpoint, f"its training ({path})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,14 +37,14 @@ _RECIPES = {
 _HIDDEN = {"recurrent": 128, "transformer": 48}
 
 
-def _defaults(name: str) -> str:
-    """The default of an option, by kind of model, for the help."""
-    recurrent, transformer = (getattr(recipe, name) for recipe in _RECIPES.values())
-    same = recurrent == transformer
-    return str(recurrent) if same else f"{recurrent}, transformer {transformer}"
-
-
 _OUT = Path("tensorgrad-run")
+
+
+def _setting(name: str, help: str, more: str = "") -> Any:
+    """An option for one of the `Settings`; the help shows its default, by kind of model."""
+    recurrent, transformer = (str(getattr(recipe, name)) for recipe in _RECIPES.values())
+    default = recurrent if recurrent == transformer else f"{recurrent}, transformer {transformer}"
+    return typer.Option(help=help, show_default=default + more)
 
 
 def train(
@@ -84,56 +85,35 @@ def train(
     ] = "learned",
     dropout: Annotated[float, typer.Option(help="Probability of dropout between layers.")] = 0.0,
     batch: Annotated[
-        int | None,
-        typer.Option(
-            help="Streams of text read side by side.",
-            show_default=f"{_defaults('batch')}; fewer for a short text",
-        ),
+        int | None, _setting("batch", "Streams of text read side by side.", "; fewer for a short text")
     ] = None,
     window: Annotated[
         int | None,
-        typer.Option(
-            help="Timesteps the gradient reaches back over; of a transformer, all that it sees.",
-            show_default=f"{_defaults('window')}; fewer for a very short text",
+        _setting(
+            "window",
+            "Timesteps the gradient reaches back over; of a transformer, all that it sees.",
+            "; fewer for a very short text",
         ),
     ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(help="Passes over the text, altogether.", show_default=_defaults("epochs")),
-    ] = None,
+    epochs: Annotated[int | None, _setting("epochs", "Passes over the text, altogether.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps, altogether, in place of --epochs.")] = None,
-    lr: Annotated[
-        float | None, typer.Option(help="Adam's learning rate.", show_default=_defaults("lr"))
-    ] = None,
+    lr: Annotated[float | None, _setting("lr", "Adam's learning rate.")] = None,
     schedule: Annotated[
         str | None,
-        typer.Option(
-            help="How the learning rate falls: exponential, after each pass, or cosine, step by step.",
-            show_default=_defaults("schedule"),
+        _setting(
+            "schedule", "How the learning rate falls: exponential, after each pass, or cosine, step by step."
         ),
     ] = None,
     decay: Annotated[
-        float | None,
-        typer.Option(
-            help="Multiplies an exponential learning rate after each pass.", show_default=_defaults("decay")
-        ),
+        float | None, _setting("decay", "Multiplies an exponential learning rate after each pass.")
     ] = None,
-    warmup: Annotated[
-        int | None,
-        typer.Option(help="Steps over which the learning rate rises.", show_default=_defaults("warmup")),
-    ] = None,
+    warmup: Annotated[int | None, _setting("warmup", "Steps over which the learning rate rises.")] = None,
     clip: Annotated[
-        float | None,
-        typer.Option(
-            help="Norm that the gradient is clipped to; 0 for no clipping.", show_default=_defaults("clip")
-        ),
+        float | None, _setting("clip", "Norm that the gradient is clipped to; 0 for no clipping.")
     ] = None,
     valid_fraction: Annotated[
         float | None,
-        typer.Option(
-            help="Part of the text, at its end, held out to evaluate on.",
-            show_default=_defaults("valid_fraction"),
-        ),
+        _setting("valid_fraction", "Part of the text, at its end, held out to evaluate on."),
     ] = None,
     seed: Annotated[int, typer.Option(help="For the first weights and the samples.")] = 0,
     dtype: Annotated[Literal["float32", "float64"], typer.Option(help="Precision.")] = "float32",
@@ -157,96 +137,97 @@ def train(
 
     Training that diverges ends with status 1 and leaves the last checkpoint.
     """
-    if epochs is not None and steps is not None:
-        raise UserError("--epochs and --steps both say when to stop; give one of them")
-    if save_every < 1:
-        raise UserError(f"--save-every must be at least 1, not {save_every}")
-    if sample_every < 0:
-        raise UserError(f"--sample-every must not be negative, but it is {sample_every}")
-    if threads is not None and threads < 1:
-        raise UserError(f"--threads must be at least 1, not {threads}")
-    if eager and fast:
-        raise UserError("--eager and --fast exclude each other")
-    if seed < 0:
-        raise UserError(f"the seed must be a whole number from 0 up, not {seed}")
+    # A new run is made from all of them, each by its name.
+    asked = ctx.params
+    _check(asked)
     text = read_text(file)
-    chosen = None
+    how = {"compiled": not eager, "fast": fast}
     try:
         with runs.limit_threads(threads):
             if resume:
                 _refuse_fixed_options(ctx)
-                trainer = Trainer.resume(
-                    out / runs.CHECKPOINT, text, epochs=epochs, steps=steps, compiled=not eager
-                )
-                if trainer.steps >= trainer.total:
-                    raise UserError(
-                        f"the run in {out} has done {trainer.steps:,} steps already, and {trainer.total:,} "
-                        "are asked for; ask for more with --steps or --epochs"
-                    )
+                trainer = Trainer.resume(out / runs.CHECKPOINT, text, epochs=epochs, steps=steps, **how)
+                _check_goal(trainer, out)
             else:
-                given: dict[str, Any] = {
-                    "batch": batch,
-                    "window": window,
-                    "lr": lr,
-                    "schedule": schedule,
-                    "decay": decay,
-                    "warmup": warmup,
-                    "clip": clip,
-                    "valid_fraction": valid_fraction,
-                    "epochs": epochs,
-                    "steps": steps,
-                }
-                settings = dataclasses.replace(
-                    _RECIPES[model], **{name: value for name, value in given.items() if value is not None}
-                )
-                if settings.schedule != "exponential" and decay is not None:
-                    raise UserError(f"--decay is for --schedule exponential; this one is {settings.schedule}")
-                hidden = _HIDDEN[model] if hidden is None else hidden
-                fitted = _fitted(settings, text, batch, window)
-                if fitted != settings:
-                    settings = fitted
-                    chosen = (
-                        f"batch  {settings.batch} streams, windows of {settings.window}: the text is short"
-                    )
+                settings = _settings(asked, text)
                 _refuse_options_of_others(ctx, model)
-                options: dict[str, Any] = {"layers": layers, "dropout": dropout, "seed": seed, "dtype": dtype}
-                if model == "transformer":
-                    kind: type[LanguageModel] = TransformerLM
-                    options |= {"d_model": hidden, "heads": heads, "context": settings.window}
-                    options |= {"positions": positions}
-                else:
-                    kind = CharLM
-                    options |= {"cell": cell, "hidden": hidden, "embedding": embedding, "tied": tied}
-                    options |= {"cell_options": dict(map(_option, cell_option or []))}
-                try:
-                    made = kind(Vocabulary(text), **options)
-                except ValueError as error:
-                    raise UserError(str(error)) from error
-                trainer = Trainer(made, text, settings, seed, compiled=not eager, fast=fast)
+                trainer = Trainer(_model(asked, settings, text), text, settings, seed, **how)
                 runs.new_folder(
                     out, "go on with the run in it with --resume, or name another folder with --out"
                 )
             for line in runs.describe(trainer, text):
                 print(line)
-            if chosen:
-                print(f"{chosen}; --batch and --window choose others")
+            if not resume:
+                _say_sizes(trainer.settings, _RECIPES[model], batch, window)
             print(f"folder {out}", flush=True)
             runs.run(trainer, out, runs.make_console(), save_every=save_every, sample_every=sample_every)
     except DivergedError as error:
         typer.echo(f"tensorgrad: {error}", err=True)
         raise typer.Exit(1) from error
     print("\nwrite with it:", shlex.join(["tensorgrad", "sample", str(out)]))
-    again = [
-        "tensorgrad",
-        "train",
-        str(file),
-        "--out",
-        str(out),
-        "--resume",
-        "--steps",
-        str(2 * trainer.total),
-    ]
-    print("go on with it:", shlex.join(again))
+    again = shlex.join(["tensorgrad", "train", str(file), "--out", str(out)])
+    print(f"go on with it: {again} --resume --steps {2 * trainer.total}")
+
+
+def _check(asked: Mapping[str, Any]) -> None:
+    """Refuse what no run could mean, before anything is read."""
+    if asked["epochs"] is not None and asked["steps"] is not None:
+        raise UserError("--epochs and --steps both say when to stop; give one of them")
+    if asked["save_every"] < 1:
+        raise UserError(f"--save-every must be at least 1, not {asked['save_every']}")
+    if asked["sample_every"] < 0:
+        raise UserError(f"--sample-every must not be negative, but it is {asked['sample_every']}")
+    if asked["threads"] is not None and asked["threads"] < 1:
+        raise UserError(f"--threads must be at least 1, not {asked['threads']}")
+    if asked["eager"] and asked["fast"]:
+        raise UserError("--eager and --fast exclude each other")
+    if asked["seed"] < 0:
+        raise UserError(f"the seed must be a whole number from 0 up, not {asked['seed']}")
+
+
+def _check_goal(trainer: Trainer, out: Path) -> None:
+    if trainer.steps >= trainer.total:
+        raise UserError(
+            f"the run in {out} has done {trainer.steps:,} steps already, and {trainer.total:,} "
+            "are asked for; ask for more with --steps or --epochs"
+        )
+
+
+def _settings(asked: Mapping[str, Any], text: str) -> Settings:
+    """The recipe of the kind of model, with what was asked for, and sizes that fit the text."""
+    names = [field.name for field in dataclasses.fields(Settings)]
+    given = {name: asked[name] for name in names if asked[name] is not None}
+    settings = dataclasses.replace(_RECIPES[asked["model"]], **given)
+    if settings.schedule != "exponential" and "decay" in given:
+        raise UserError(f"--decay is for --schedule exponential; this one is {settings.schedule}")
+    return _fitted(settings, text, asked["batch"], asked["window"])
+
+
+def _model(asked: Mapping[str, Any], settings: Settings, text: str) -> LanguageModel:
+    """A new model of the kind, for the characters of the text."""
+    names = ["layers", "dropout", "seed", "dtype"]
+    hidden = _HIDDEN[asked["model"]] if asked["hidden"] is None else asked["hidden"]
+    if asked["model"] == "transformer":
+        kind: type[LanguageModel] = TransformerLM
+        names += ["heads", "positions"]
+        more = {"d_model": hidden, "context": settings.window}
+    else:
+        kind = CharLM
+        names += ["cell", "embedding", "tied"]
+        more = {"hidden": hidden, "cell_options": dict(map(_option, asked["cell_option"] or []))}
+    try:
+        return kind(Vocabulary(text), **{name: asked[name] for name in names}, **more)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _say_sizes(settings: Settings, recipe: Settings, batch: int | None, window: int | None) -> None:
+    """Tell of a batch or a window that is neither as asked for nor as usual."""
+    if (settings.batch, settings.window) != (batch or recipe.batch, window or recipe.window):
+        print(
+            f"batch  {settings.batch} streams, windows of {settings.window}: the text is short; --batch and "
+            "--window choose others"
+        )
 
 
 def _option(text: str) -> tuple[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from tensorgrad.cli import main, runs
+from tensorgrad.errors import UserError
 from tensorgrad.models.char_lm import CharLM
 from tensorgrad.models.trainer import Trainer
 from tensorgrad.recording import is_recording
@@ -98,6 +99,18 @@ def test_eager_and_compiled_runs_agree(
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
     capsys.readouterr()
     assert "exclude each other" in refused(["train", str(text), "--eager", "--fast"], capsys)
+
+
+@pytest.mark.parametrize("option", ["", "--eager", "--fast"])
+def test_a_run_goes_on_as_fast_as_asked(
+    option: str, text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def noted(path: Path, text: str, **options: Any) -> Trainer:
+        raise UserError(f"compiled={options['compiled']}, fast={options['fast']}")
+
+    monkeypatch.setattr(Trainer, "resume", noted)
+    said = refused(["train", str(text), "--resume", *option.split()], capsys)
+    assert said == f"compiled={option != '--eager'}, fast={option == '--fast'}"
 
 
 def test_the_options_reach_the_model(text: Path, tmp_path: Path) -> None:
