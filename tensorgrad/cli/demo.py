@@ -1,4 +1,4 @@
-"""`tensorgrad demo`: the whole of it in under a minute and a half, from nothing but Python itself."""
+"""`tensorgrad demo`: the whole of it in less than a minute, from nothing but Python itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tensorgrad.models.trainer import Settings, Trainer
 __all__ = ["demo"]
 
 _OUT = Path("tensorgrad-demo")
-# Half a minute of training on one core, after which most of what is sampled are English words.
+# Ten seconds of training or so on one core, after which most of what is sampled are English words.
 _STEPS = 8_000
 _HIDDEN = 128
 _BATCH = 16
