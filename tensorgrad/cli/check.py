@@ -106,7 +106,7 @@ def check(
     for option, size, least in (("-T", T, 1), ("-B", B, 1), ("-H", H, 1), ("-V", V, 2)):
         if size < least:
             raise UserError(f"{option} must be at least {least}, not {size}")
-    _check_seed(seed)
+    runs.check_seed(seed)
     rows = compare(T, B, H, V, seed, dtype, cell)
     console = runs.make_console()
     network = f"{whiteboard(cell).title}, T={T} B={B} H={H} V={V}, {dtype}"
@@ -121,27 +121,16 @@ def check(
 
 
 def _check_file(context: typer.Context, file: Path, cell: str, seed: int) -> None:
-    given = {name for name in context.params if _is_given(context, name)}
-    if given - {"file", "cell", "seed"}:
+    if any(runs.given(context, set(context.params) - {"file", "cell", "seed"})):
         raise UserError(
             "of a file only --cell and --seed can be chosen: it is checked in float64, with sizes and under "
             "conditions that show mistakes"
         )
-    _check_seed(seed)
-    report = check_file(file, cell if "cell" in given else None, seed)
+    runs.check_seed(seed)
+    report = check_file(file, cell if any(runs.given(context, ["cell"])) else None, seed)
     print(f"{file}\n{report}")
     if not report.ok:
         raise typer.Exit(1)
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
-
-
-def _check_seed(seed: int) -> None:
-    if seed < 0:
-        raise UserError(f"the seed must be a whole number from 0 up, not {seed}")
 
 
 def compare(

@@ -17,7 +17,6 @@ from tensorgrad import nn, viz
 from tensorgrad.cli import runs
 from tensorgrad.cli.check import as_table, compare, show, summary
 from tensorgrad.data import Vocabulary
-from tensorgrad.errors import UserError
 from tensorgrad.models.char_lm import CharLM
 from tensorgrad.models.corpus import python_reference
 from tensorgrad.models.trainer import Settings, Trainer
@@ -48,8 +47,7 @@ def demo(
 
     Needs no file and no network: the text is the prose of Python's own reference.
     """
-    if seed < 0:
-        raise UserError(f"the seed must be a whole number from 0 up, not {seed}")
+    runs.check_seed(seed)
     began = time.monotonic()
     text = python_reference()
     settings = Settings(batch=_BATCH, window=_WINDOW, decay=_DECAY, steps=steps)

@@ -204,9 +204,7 @@ def trained_model(checkpoint: Path, text: str) -> Problem:
         UserError: a text that is too short, or with characters that the model does not know.
         CheckpointError: no such file, or not a model's.
     """
-    from tensorgrad.models.language import LanguageModel
-
-    model = LanguageModel.load(checkpoint / runs.CHECKPOINT if checkpoint.is_dir() else checkpoint)
+    model = runs.load_model(checkpoint)
     if len(text) < 2:
         raise UserError(
             "a trained model is drawn as it reads a text: give two characters or more with --text"

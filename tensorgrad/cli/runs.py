@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tensorgrad.errors import UserError
+from tensorgrad.models.language import LanguageModel
 from tensorgrad.models.trainer import DivergedError, Step, Trainer
 
 if TYPE_CHECKING:
@@ -29,9 +30,11 @@ __all__ = [
     "LOG",
     "Interrupt",
     "Log",
+    "check_seed",
     "describe",
     "given",
     "limit_threads",
+    "load_model",
     "make_console",
     "new_folder",
     "printable",
@@ -107,6 +110,21 @@ def given(ctx: typer.Context, names: Iterable[str]) -> Iterator[str]:
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             yield f"--{name.replace('_', '-')}"
+
+
+def check_seed(seed: int | None) -> None:
+    """Raise UserError for a seed that is negative."""
+    if seed is not None and seed < 0:
+        raise UserError(f"the seed must be a whole number from 0 up, not {seed}")
+
+
+def load_model(path: Path) -> LanguageModel:
+    """The model in a checkpoint, or in the folder of a run.
+
+    Raises:
+        CheckpointError: no such file, or not a model's.
+    """
+    return LanguageModel.load(path / CHECKPOINT if path.is_dir() else path)
 
 
 def new_folder(path: Path, otherwise: str) -> None:

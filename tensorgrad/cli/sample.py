@@ -10,7 +10,6 @@ import typer
 
 from tensorgrad.cli import runs
 from tensorgrad.errors import UserError
-from tensorgrad.models.language import LanguageModel
 
 __all__ = ["sample"]
 
@@ -44,9 +43,8 @@ def sample(
     ] = None,
 ) -> None:
     """Write text with a trained model, character by character."""
-    if seed is not None and seed < 0:
-        raise UserError(f"the seed must be a whole number from 0 up, not {seed}")
-    model = LanguageModel.load(checkpoint / runs.CHECKPOINT if checkpoint.is_dir() else checkpoint)
+    runs.check_seed(seed)
+    model = runs.load_model(checkpoint)
     # Made before anything is printed: it refuses arguments that make no sense.
     if beam is None:
         characters = model.sample(prime, length, temperature, seed, top_k=top_k, top_p=top_p)

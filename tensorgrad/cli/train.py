@@ -181,8 +181,7 @@ def _check(asked: Mapping[str, Any]) -> None:
         raise UserError(f"--threads must be at least 1, not {asked['threads']}")
     if asked["eager"] and asked["fast"]:
         raise UserError("--eager and --fast exclude each other")
-    if asked["seed"] < 0:
-        raise UserError(f"the seed must be a whole number from 0 up, not {asked['seed']}")
+    runs.check_seed(asked["seed"])
 
 
 def _check_goal(trainer: Trainer, out: Path) -> None:
