@@ -66,15 +66,29 @@ def _kernels_are_kept_for_this_session(tmp_path_factory: pytest.TempPathFactory)
 def _kernels_everywhere_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """With TENSORGRAD_TEST_KERNELS=all what compiles has kernels; with =checked such as check every index.
 
-    It takes many minutes, and what tests say of the text of pages fails then.
+    It takes many minutes.
     """
     mode = os.environ.get("TENSORGRAD_TEST_KERNELS")
     if mode:
         from tensorgrad.compile import api
         from tensorgrad.compile.kernels import build
 
-        monkeypatch.setattr(api, "wanted", lambda fast: True)
+        monkeypatch.setattr(api, "wanted", _always)
         monkeypatch.setattr(build, "CHECKED", mode == "checked")
+
+
+def _always(fast: bool) -> bool:
+    from tensorgrad.compile import kernels
+
+    return kernels.wanted(True)
+
+
+@pytest.fixture
+def numpy_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a test of the page of NumPy itself: what compiles has no kernels, even where all others have."""
+    from tensorgrad.compile import api, kernels
+
+    monkeypatch.setattr(api, "wanted", kernels.wanted)
 
 
 @pytest.fixture(scope="session")

@@ -219,6 +219,7 @@ def test_threads_do_not_share_buffers() -> None:
 
 
 # --- the page ----------------------------------------------------------------------------------------------
+@pytest.mark.usefixtures("numpy_pages")
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "lnlstm"])
 def test_the_saved_page_needs_numpy_alone(cell: str, tmp_path: Path) -> None:
     model, (xs, ys, _) = tagger(cell), batch(5, 2)
@@ -240,6 +241,7 @@ def test_the_saved_page_needs_numpy_alone(cell: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.usefixtures("numpy_pages")
 def test_the_page_of_the_vanilla_rnn_reads_like_a_textbook() -> None:
     step = tg.compile(tg.value_and_grad(loss_of))
     step(tagger("rnn"), *batch(5, 2)[:2])

@@ -164,6 +164,7 @@ def test_another_order_of_draws_is_found() -> None:
         assert_same(step(xs), eager(xs))
 
 
+@pytest.mark.usefixtures("numpy_pages")
 def test_the_page_is_given_the_masks(tmp_path: Path) -> None:
     model = nn.RNN(3, 4, zoneout=0.5, seed=1)
 

@@ -177,6 +177,7 @@ def test_a_decision_by_a_length_within_a_try() -> None:
         check(fn, np.ones((T, 2, 3)))
 
 
+@pytest.mark.usefixtures("numpy_pages")
 def test_long_names_are_cut_but_lines_are_not() -> None:
     def fn(x: Any) -> Any:
         y = [tg.label(tg.tanh(x + k), f"{'n' * 150}{k}") for k in range(20)]

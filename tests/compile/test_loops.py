@@ -22,7 +22,7 @@ from .common import Tagger, assert_same, batch, check, loss_of, tagger
 def test_every_cell(cell: str, dtype: Any) -> None:
     xs, ys, _ = batch(6, 2, dtype=dtype)
     compiled = check(tg.value_and_grad(loss_of), tagger(cell, dtype=dtype), xs, ys)
-    assert "for t in reversed(range(T))" in compiled.source
+    assert "\nloop backwards over T timesteps: " in compiled.explain()
 
 
 @pytest.mark.parametrize("reverse", [False, True])

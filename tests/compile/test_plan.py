@@ -34,6 +34,7 @@ def test_the_bytes_of_a_step(cell: str, stacks: int) -> None:
     assert size / (T * B * H * 8) < stacks + 0.95
 
 
+@pytest.mark.usefixtures("numpy_pages")
 @pytest.mark.parametrize(("cell", "forward", "backward"), [("rnn", 3, 3), ("lstm", 10, 9), ("gru", 11, 9)])
 def test_the_calls_of_a_timestep(cell: str, forward: int, backward: int) -> None:
     """At B=1 a timestep costs what its calls of NumPy cost: their number is what counts."""
@@ -41,6 +42,7 @@ def test_the_calls_of_a_timestep(cell: str, forward: int, backward: int) -> None
     assert [body.count("\n") for body in bodies] == [forward, backward]
 
 
+@pytest.mark.usefixtures("numpy_pages")
 def test_the_page_of_the_vanilla_rnn() -> None:
     """Sections and loops in their order, short enough to be read, names that the field has."""
     source = step_of("rnn").source

@@ -420,6 +420,7 @@ def test_writing_back_to_the_wrong_place_is_found() -> None:
 
 
 # --- the page ----------------------------------------------------------------------------------------------
+@pytest.mark.usefixtures("numpy_pages")
 def test_the_saved_step_takes_and_gives_the_state(tmp_path: Path) -> None:
     """Three steps by a Python that has no tensorgrad."""
     models = tagger("lstm", dtype=np.float32), tagger("lstm", dtype=np.float32)
