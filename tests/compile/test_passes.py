@@ -11,6 +11,7 @@ import pytest
 
 import tensorgrad as tg
 from tensorgrad import functional as F
+from tensorgrad import nn
 from tensorgrad.compile import api
 from tensorgrad.compile.ir import Loop, Program, verify, walk
 from tensorgrad.compile.passes import PASSES
@@ -201,6 +202,14 @@ def test_terms_are_grouped_by_the_state_in_any_order(order: tuple[int, ...]) -> 
     assert "loop forwards over T timesteps: dot, add, tanh" in step.explain()
 
 
+@pytest.mark.parametrize(("T", "laid_out"), [(1, False), (20, True)])
+@pytest.mark.usefixtures("numpy_pages")
+def test_for_few_timesteps_a_matrix_stays_as_it_lies(T: int, laid_out: bool) -> None:
+    model, (xs, _, _) = tagger("lstm"), batch(T, 3)
+    step = check(lambda model, xs: nn.unroll(model.core, xs).outputs, model, xs)
+    assert ("transpose_into" in step.source) == laid_out
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
 def test_rows_are_added_to_each_other_first(order: tuple[int, ...]) -> None:
     """Shifts and biases, of the naive cells that users write, cost one addition a timestep."""
@@ -218,6 +227,7 @@ def test_rows_are_added_to_each_other_first(order: tuple[int, ...]) -> None:
     assert "loop forwards over T timesteps: dot, add, tanh" in step.explain()
 
 
+@pytest.mark.usefixtures("numpy_pages")
 def test_little_is_needed_at_once() -> None:
     """Whole stacks are read for the gradients of weights while they are there, not all at the end."""
     sizes = []

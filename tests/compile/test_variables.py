@@ -37,6 +37,7 @@ def loss_of(params: Any, xs: Any, h0: Any) -> Any:
     return energy.mean()
 
 
+@pytest.mark.usefixtures("numpy_pages")
 def test_a_page_speaks_as_the_cell_does() -> None:
     step = tg.compile(tg.value_and_grad(loss_of))
     assert_same(step(PARAMS, XS, H0), tg.value_and_grad(loss_of)(PARAMS, XS, H0))
@@ -45,6 +46,7 @@ def test_a_page_speaks_as_the_cell_does() -> None:
     assert "state" not in step.source
 
 
+@pytest.mark.usefixtures("numpy_pages")
 def test_labels_come_first() -> None:
     def labelled(xs: Any) -> Any:
         squares = tg.label(xs * xs, "power")
@@ -56,6 +58,7 @@ def test_labels_come_first() -> None:
     assert "squares" not in step.source
 
 
+@pytest.mark.usefixtures("numpy_pages")
 def test_the_callers_names_count_more() -> None:
     def inner(given: Any) -> Any:
         small = given * 0.5

@@ -365,9 +365,10 @@ def _is_packable(eqn: Eqn) -> bool:
 
 
 def _upright(W: Any, made: dict[int, Any]) -> tuple[Any, bool]:
-    """The matrix that W is a copy of, and whether with its axes exchanged."""
-    copy = made.get(id(W))
-    view = made.get(id(copy.args[0])) if copy is not None and copy.op == "copy" else None
+    """The matrix that W is, or is a copy of, and whether with its axes exchanged."""
+    view = made.get(id(W))
+    if view is not None and view.op == "copy":
+        view = made.get(id(view.args[0]))
     if view is None or view.op != "transpose" or view.args[0].ndim != 2:
         return W, False
     return view.args[0], True

@@ -16,17 +16,21 @@ __all__ = ["neighbouring_gates", "sums_as_products", "transposes_once", "views_o
 _GATES = ("sigmoid", "tanh", "exp", "negative", "square", "sqrt", "add", "subtract", "multiply")
 
 
+_FEW = 8
+
+
 # --- weights -----------------------------------------------------------------------------------------------
 def transposes_once(program: Program) -> None:
     """A transposed matrix that a loop multiplies by at every timestep is laid out anew before it.
 
-    A product with a matrix that lies the other way is up to twice as slow, by its size and the processor.
+    A product with a matrix that lies the other way is up to twice as slow, by its size and the processor. To
+    lay it out anew takes as long as several products, so for few timesteps it stays as it is.
     """
     made = {id(e.out): e for e in program.eqns if isinstance(e, Eqn)}
     copies: dict[int, Var] = {}
     eqns: list[Any] = []
     for eqn in program.eqns:
-        if isinstance(eqn, Loop):
+        if isinstance(eqn, Loop) and not (type(eqn.length) is int and eqn.length < _FEW):
             for inner in walk(eqn.body):
                 for k, a in enumerate(inner.args if inner.op == "dot" else ()):
                     source = made.get(id(a))
