@@ -30,8 +30,15 @@ SIZES = list(itertools.product((1, 2, 7, 8, 13), (1, 5, 33), (1, 8, 31, 32, 50))
 def test_packed_products(name: str, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal to a matrix product, whatever is left over of rows and columns, and nothing written beside it."""
     monkeypatch.setattr(packed, "tile", lambda: TILES[name])
+
     # Compiled anew, for the tile is a part of their code.
-    pack, turned = (numba.njit(f.py_func) for f in (packed.pack, packed.pack_turned))
+    @numba.njit  # type: ignore[untyped-decorator]
+    def pack(W: Any, P: Any) -> None:
+        packed.pack(W, P)
+
+    @numba.njit  # type: ignore[untyped-decorator]
+    def turned(W: Any, P: Any) -> None:
+        packed.pack_turned(W, P)
 
     @numba.njit  # type: ignore[untyped-decorator]
     def product(x: Any, P: Any, out: Any) -> None:
@@ -57,8 +64,7 @@ def test_packed_products(name: str, dtype: Any, monkeypatch: pytest.MonkeyPatch)
 
 def test_checked_packed_products_look_at_what_they_are_given() -> None:
     x, W = np.ones((4, 3)), np.ones((3, 2))
-    P = np.empty(packed.packed_length(3, 2, W.dtype))
-    packed.pack(W, P)
+    P = np.zeros(packed.packed_length(3, 2, W.dtype))
     packed.checked_product_packed(x, P, np.empty((4, 2)))
     for wrong in (
         (x, P, np.empty((3, 2))),

@@ -60,38 +60,70 @@ _STRIP = 16
 """So many rows of a panel are laid out at a time: they stay in the cache with what they come from."""
 
 
-@njit  # type: ignore[untyped-decorator]
-def pack(W: Any, packed: Any) -> None:
-    """Lay W (inner, outer) out in panels."""
-    inner, outer = W.shape
-    width = _panel(W)
-    panels = packed.reshape(-1, inner, width)
-    whole = outer // width
-    for first in range(0, inner, _STRIP):
-        for p in range(whole):
-            for k in range(first, min(first + _STRIP, inner)):
-                for j in range(width):
-                    panels[p, k, j] = W[k, p * width + j]
-    if whole < len(panels):
-        panels[whole] = 0
-        panels[whole, :, : outer - whole * width] = W[:, whole * width :]
+def _packing(turned: bool) -> Any:
+    def typed(context: Any, W: Any, packed: Any) -> Any:
+        if not (isinstance(W, types.Array) and (W.ndim, packed.ndim, W.dtype) == (2, 1, packed.dtype)):
+            return None
+
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            W, packed = (
+                context.make_array(kind)(context, builder, a)
+                for kind, a in zip(signature.args, args, strict=True)
+            )
+            dtype = signature.args[0].dtype
+            zero = ir.Constant(context.get_data_type(dtype), 0)
+            _lay_out(builder, W, packed, _width(dtype.bitwidth // 8), turned, zero)
+            return context.get_dummy_value()
+
+        return types.void(W, packed), code
+
+    return intrinsic(typed)
 
 
-@njit  # type: ignore[untyped-decorator]
-def pack_turned(W: Any, packed: Any) -> None:
-    """Lay W.T out in panels, for W (outer, inner)."""
-    outer, inner = W.shape
-    width = _panel(W)
-    panels = packed.reshape(-1, inner, width)
-    whole = outer // width
-    for p in range(whole):
-        for first in range(0, inner, _STRIP):
-            for j in range(width):
-                for k in range(first, min(first + _STRIP, inner)):
-                    panels[p, k, j] = W[p * width + j, k]
-    if whole < len(panels):
-        panels[whole] = 0
-        panels[whole, :, : outer - whole * width] = W[whole * width :].T
+def _lay_out(b: Any, W: Any, packed: Any, width: int, turned: bool, zero: Any) -> None:
+    """The code of packing: numba would take seconds to compile it from Python."""
+
+    def n(k: int) -> Any:
+        return ir.Constant(ir.IntType(64), k)
+
+    shape = cgutils.unpack_tuple(b, W.shape, 2)
+    inner, outer = shape[::-1] if turned else shape
+
+    def copy(k: Any, start: Any, j: Any) -> None:
+        column = b.add(start, j)
+        row, place = (column, k) if turned else (k, column)
+        value = b.load(b.gep(W.data, [b.add(b.mul(row, shape[1]), place)]))
+        b.store(value, element(k, start, j))
+
+    def element(k: Any, start: Any, j: Any) -> Any:
+        return b.gep(packed.data, [b.add(b.add(b.mul(start, inner), b.mul(k, n(width))), j)])
+
+    whole = b.sdiv(outer, n(width))
+    with cgutils.for_range_slice(b, n(0), inner, n(_STRIP)) as (first, _):
+        end = b.add(first, n(_STRIP))
+        last = b.select(b.icmp_signed("<", end, inner), end, inner)
+        with cgutils.for_range(b, whole) as panel:
+            start = b.mul(panel.index, n(width))
+            if turned:
+                with cgutils.for_range(b, n(width)) as j, cgutils.for_range(b, last, first) as k:
+                    copy(k.index, start, j.index)
+            else:
+                with cgutils.for_range(b, last, first) as k, cgutils.for_range(b, n(width)) as j:
+                    copy(k.index, start, j.index)
+    start = b.mul(whole, n(width))
+    left = b.sub(outer, start)
+    with b.if_then(b.icmp_signed(">", left, n(0))), cgutils.for_range(b, inner) as k:
+        with cgutils.for_range(b, left) as j:
+            copy(k.index, start, j.index)
+        with cgutils.for_range(b, n(width), left) as j:
+            b.store(zero, element(k.index, start, j.index))
+
+
+pack = _packing(turned=False)
+"""Lay W (inner, outer) out in panels."""
+
+pack_turned = _packing(turned=True)
+"""Lay W.T out in panels, for W (outer, inner)."""
 
 
 @njit  # type: ignore[untyped-decorator]
