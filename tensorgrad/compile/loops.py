@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tensorgrad.compile.expressions import dtype_text, number_text, shape_text
-from tensorgrad.compile.ir import Carry, Const, Eqn, Loop, Out
+from tensorgrad.compile.ir import Carry, Const, Eqn, Loop, Out, Pieces
 from tensorgrad.compile.plan import WITH_OUT, Block, Storage
 from tensorgrad.compile.rules import ELEMENTWISE
 
@@ -30,8 +30,9 @@ class LoopWriter:
         ends = [c.after for c in loop.carries] + [o.inner for o in loop.outs]
         self.block = Block(loop.body, ends)
         self.made = {id(e.out): k for k, e in enumerate(loop.body) if isinstance(e, Eqn)}
-        self.t = "t" if writer.indent == "    " else f"t{len(writer.indent) // 4}"
-        writer.taken.add(self.t)
+        within = sum(name != "piece" for name in writer.open)
+        self.wish = "piece" if isinstance(loop, Pieces) else f"t{within + 1}" if within else "t"
+        self.t = writer.index(self.wish)
         # What is read at every timestep: its variable there, the name of the array, and the place in it.
         self.stacks: list[tuple[Any, tuple[str, str]]] = []
         # The array of all values of a state, by the id of the carry.
@@ -55,12 +56,14 @@ class LoopWriter:
         steps = f"range({loop.length})"
         w.line(f"for {self.t} in {f'reversed({steps})' if loop.reverse else steps}:")
         w.indent += "    "
+        w.open.append(self.wish)
         self.places(kept)
         lines = len(w.lines)
         w.block(self.block)
         self.keep(kept)
         if len(w.lines) == lines:
             w.line("pass")
+        w.open.pop()
         w.indent = w.indent[4:]
         for c in loop.carries:
             if c.final is not None:

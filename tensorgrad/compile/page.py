@@ -132,6 +132,9 @@ class Script:
         self.room = Room()
         self.lines: list[str] = []
         self.indent = "    "
+        # The loops that are open, by what their variables should be called; and what these are called.
+        self.open: list[str] = []
+        self.indices = {"t": "t"}
         # From the names of the inputs to what the page says about them.
         self.notes: Callable[[list[str]], list[str]] = lambda inputs: []
 
@@ -145,6 +148,12 @@ class Script:
             name = f"{base}{k}" if not base[-1].isdigit() else f"{base}_{k}"
         self.taken.add(name)
         return name
+
+    def index(self, wish: str) -> str:
+        """The variable of a loop: the same for all loops side by side, and nobody else's."""
+        if wish not in self.indices:
+            self.indices[wish] = self.fresh(wish)
+        return self.indices[wish]
 
     def __getitem__(self, x: Any) -> str:
         if isinstance(x, Const):

@@ -339,3 +339,20 @@ def test_a_state_whose_halves_change_places() -> None:
 
     rng = np.random.default_rng(0)
     check(run, rng.standard_normal((5, 3, 2)), rng.standard_normal((3, 4)))
+
+
+def test_arguments_called_like_the_variables_of_loops() -> None:
+    def run(t: Any, t2: Any, piece: Any, h: Any) -> Any:
+        def inner(x: Any, h: Any) -> Any:
+            return h, tg.tanh(x + h * t2)
+
+        def outer(x: Any, h: Any) -> Any:
+            roll = nn.unroll(inner, tg.stack([x, x * piece, x]), h)
+            return roll.state, roll.state
+
+        pieces = nn.unroll(inner, t, h, checkpoint=2)
+        return nn.unroll(outer, t, h).outputs.sum() + pieces.outputs.sum()
+
+    rng = np.random.default_rng(0)
+    args = (rng.standard_normal((6, 2, 3)), rng.standard_normal(3), rng.standard_normal(3), np.zeros((2, 3)))
+    check(tg.value_and_grad(run), *args)
