@@ -16,20 +16,18 @@ numba = pytest.importorskip("numba", reason="the kernels of tg.compile are not t
 
 from tensorgrad.compile.kernels import fuse, packed  # noqa: E402
 
-TILES = {
-    "here": packed.tile(),
-    "AVX-512": packed.Tile(64, 2, (8, 4, 2, 1)),
-    "AVX2": packed.Tile(32, 2, (6, 4, 2, 1)),
-    "others": packed.Tile(16, 2, (4, 2, 1)),
-}
+TILES = [
+    (packed.Tile(64, 2, (8, 4, 2, 1)), np.float32),
+    (packed.Tile(32, 2, (6, 4, 2, 1)), np.float32),
+    (packed.Tile(16, 2, (4, 2, 1)), np.float64),
+]
 SIZES = list(itertools.product((1, 2, 7, 8, 13), (1, 5, 33), (1, 8, 31, 32, 50)))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", TILES)
-def test_packed_products(name: str, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("tile", "dtype"), TILES)
+def test_packed_products(tile: packed.Tile, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal to a matrix product, whatever is left over of rows and columns, and nothing written beside it."""
-    monkeypatch.setattr(packed, "tile", lambda: TILES[name])
+    monkeypatch.setattr(packed, "tile", lambda: tile)
 
     # Compiled anew, for the tile is a part of their code.
     @numba.njit  # type: ignore[untyped-decorator]
@@ -76,13 +74,17 @@ def test_checked_packed_products_look_at_what_they_are_given() -> None:
             packed.checked_product_packed(*wrong)
 
 
-@pytest.mark.parametrize(("count", "shared", "expected"), [(1, 0, True), (4, 0, False), (4, 10**6, True)])
-def test_large_products_are_left_to_several_threads(
-    count: int, shared: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("count", "least", "shared", "expected"),
+    [(1, 0, 0, True), (4, 0, 0, False), (4, 0, 10**6, True), (1, 10**6, 10**6, False)],
+)
+def test_large_products_are_left_to_several_threads_and_small_ones_to_the_blas(
+    count: int, least: int, shared: int, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fuse, "threads", lambda: count)
+    monkeypatch.setattr(fuse, "_LEAST", least)
     monkeypatch.setattr(fuse, "_SHARED", shared)
-    model, (xs, ys, _) = tagger("lstm"), batch(5, 3)
+    model, (xs, ys, _) = tagger("rnn"), batch(5, 3)
     step = tg.compile(tg.value_and_grad(loss_of), fast=True)
     assert_same(step(model, xs, ys), tg.value_and_grad(loss_of)(model, xs, ys))
     assert ("    product_packed(" in step.source) == expected

@@ -341,7 +341,7 @@ def plain_sums(program: Program) -> None:
 def packed_products(program: Program) -> None:
     """Products with what is the same at every timestep become those with a packed matrix.
 
-    But for large ones where the BLAS has several threads, which share the work.
+    But for small ones, and for large ones where the BLAS has several threads, which share the work.
     """
     made = definitions(program.eqns)
     for loop in program.eqns:
@@ -353,15 +353,16 @@ def packed_products(program: Program) -> None:
     dead_code(program)
 
 
-_SHARED = 2**18
-"""A matrix with more elements is worth several threads."""
+_LEAST, _SHARED = 2**13, 2**18
+"""With a matrix of fewer elements a BLAS is as fast; with more it is worth several threads."""
 
 
 def _is_packable(eqn: Eqn) -> bool:
     x, W = eqn.args
     if x.ndim != 2 or W.ndim != 2 or same(x.shape[0], 1) or not all(type(n) is int for n in W.shape):
         return False
-    return threads() == 1 or W.shape[0] * W.shape[1] <= _SHARED
+    elements = W.shape[0] * W.shape[1]
+    return bool(elements >= _LEAST) and (threads() == 1 or elements <= _SHARED)
 
 
 def _upright(W: Any, made: dict[int, Any]) -> tuple[Any, bool]:
