@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import unicodedata
 from collections.abc import Callable
 from keyword import iskeyword
 from typing import Any
@@ -15,7 +16,7 @@ from tensorgrad.compile.ir import Const, Loop, Var
 from tensorgrad.compile.plan import Room, Storage
 from tensorgrad.compile.rules import ELEMENTWISE
 
-__all__ = ["Page", "Script", "derive_names", "inherit_names", "returned"]
+__all__ = ["Page", "Script", "derive_names", "inherit_names", "returned", "unused"]
 
 
 class Page:
@@ -119,13 +120,31 @@ _LONGEST = 40
 """The most letters of a name, so that lines can be read and folded."""
 
 
+_BUILTINS = {"range", "reversed", "bool", "len", "max", "int", "tuple", "ValueError"}
+"""What pages and their helpers call of Python's own."""
+
+
+def unused(wish: str | None, taken: set[str]) -> str:
+    """A name that is not taken, if possible the one wished for; from here on it is."""
+    # Python takes letters that look alike, such as a ligature and its letters, for the same.
+    letters = unicodedata.normalize("NFKC", wish or "v")[:_LONGEST]
+    base = "".join(c if f"_{c}".isidentifier() else "_" for c in letters).rstrip("_") or "v"
+    base = base if base.isidentifier() else f"_{base}"
+    name, k = base, 1
+    while name in taken or iskeyword(name):
+        k += 1
+        name = f"{base}{k}" if not base[-1].isdigit() else f"{base}_{k}"
+    taken.add(name)
+    return name
+
+
 class Script:
     """The lines of a page and the names in it: `script[variable]` is how a variable is written."""
 
     def __init__(self, name: str, sizes: dict[str, tuple[int, int]]) -> None:
         self.name = name
         self.sizes = sizes
-        self.taken = {"np", "t", "buffers", "make_buffers", name, *sizes, *HELPERS}
+        self.taken = {"np", "t", "buffers", "make_buffers", name, *sizes, *HELPERS, *_BUILTINS}
         self.texts: dict[Any, str] = {}
         self.given: dict[str, Any] = {}
         self.storage: dict[int, Storage] = {}
@@ -140,14 +159,7 @@ class Script:
 
     def fresh(self, wish: str | None) -> str:
         """A name that is not taken, if possible the one wished for."""
-        base = re.sub(r"\W", "_", wish or "v")[:_LONGEST].rstrip("_") or "v"
-        base = f"_{base}" if base[0].isdigit() else base
-        name, k = base, 1
-        while name in self.taken or iskeyword(name) or not name.isidentifier():
-            k += 1
-            name = f"{base}{k}" if not base[-1].isdigit() else f"{base}_{k}"
-        self.taken.add(name)
-        return name
+        return unused(wish, self.taken)
 
     def index(self, wish: str) -> str:
         """The variable of a loop: the same for all loops side by side, and nobody else's."""

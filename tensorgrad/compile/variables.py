@@ -43,7 +43,8 @@ def variables_noted(tracer: Any) -> Iterator[None]:
         start = begun.pop(frame, tracer.before)
         for name in frame.f_code.co_varnames:
             value = frame.f_locals.get(name)
-            if isinstance(value, Traced) and value.index > start:
+            # Not by isinstance, which asks objects what they claim to be.
+            if issubclass(type(value), Traced) and value.index > start:
                 known = names.get(id(value))
                 names[id(value)] = value, name
                 # In a cell a state without a label has yet to get the name of its place.
@@ -54,4 +55,6 @@ def variables_noted(tracer: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.setprofile(None)
+        # The function may have begun to profile itself.
+        if sys.getprofile() is note:
+            sys.setprofile(None)

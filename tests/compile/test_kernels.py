@@ -261,6 +261,24 @@ def test_names_longer_than_a_line() -> None:
     assert_same(tg.compile(fn, fast=True)(np.ones((3, 4))), fn(np.ones((3, 4))))
 
 
+def test_names_that_kernels_need() -> None:
+    """Those of its indices, of its functions and of its error are taken by variables."""
+    names = ["b", "i", "k", "m", "n", "p", "q", "t", "j", "plus", "product", "exp", "ValueError", "x\u00b2"]
+
+    def run(W: Any, xs: Any, start: Any) -> Any:
+        def cell(x: Any, state: Any) -> Any:
+            after = {name: tg.label(tg.tanh(x + h @ W), name) for name, h in state.items()}
+            return x, after
+
+        roll = nn.unroll(cell, xs, start)
+        return [roll.state[name] for name in names]
+
+    rng = np.random.default_rng(0)
+    start = {name: rng.standard_normal((2, 4)) for name in names}
+    args = rng.standard_normal((4, 4)) * 0.3, rng.standard_normal((5, 2, 4)), start
+    assert_same(tg.compile(run, fast=True)(*args), run(*args))
+
+
 def test_what_cannot_be_a_kernel_runs_in_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: Any) -> str:
         return f"def {self.name}(:"

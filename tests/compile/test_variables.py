@@ -12,7 +12,7 @@ import tensorgrad as tg
 from tensorgrad import functional as F
 from tensorgrad import nn
 
-from .common import assert_same
+from .common import assert_same, check
 
 RNG = np.random.default_rng(0)
 PARAMS = {"W": RNG.standard_normal((3, 8)), "U": RNG.standard_normal((4, 8)), "b": RNG.standard_normal(8)}
@@ -96,3 +96,58 @@ def test_whoever_listens_goes_on_listening() -> None:
     with pytest.raises(ValueError, match="no"):
         tg.compile(failing)(XS)
     assert sys.getprofile() is None
+
+
+@pytest.mark.parametrize(
+    "name", ["range", "reversed", "bool", "len", "max", "np", "t", "t2", "T", "B", "j", "ones"]
+)
+@pytest.mark.parametrize("piece", [None, 2])
+def test_names_that_the_page_needs(name: str, piece: Any) -> None:
+    def loss(params: Any, xs: Any, h0: Any) -> Any:
+        def cell(x: Any, h: Any) -> Any:
+            h = tg.tanh(x + h)
+            return h, h
+
+        called = tg.label(tg.exp(xs @ params["U"]), name)
+        outputs = nn.unroll(cell, called * 0.5, h0, checkpoint=piece).outputs
+        return (F.softmax(outputs) * called + tg.sigmoid(outputs) * params.get(name, 1.0)).mean()
+
+    for more in ({}, {name: np.ones(4)}):
+        check(tg.value_and_grad(loss), {"U": PARAMS["U"][:3, :4], **more}, XS, H0)
+
+
+def test_names_that_python_takes_for_the_same() -> None:
+    def fn(given: Any) -> Any:
+        ligature, square = (tg.label(tg.exp(given[n]), n) for n in ("\ufb01", "x\u00b2"))
+        return ligature * square * tg.label(tg.tanh(given["fi"]), "fi") + given["lambda"] + given["a b"]
+
+    names = ["\ufb01", "fi", "x\u00b2", "lambda", "a b", "a_b", "0", ""]
+    check(fn, {name: RNG.standard_normal(3) for name in names})
+
+
+def test_a_function_that_begins_to_profile() -> None:
+    def listen(frame: Any, event: str, arg: Any) -> None:
+        pass
+
+    def fn(xs: Any) -> Any:
+        sys.setprofile(listen)
+        return tg.exp(xs) * 2
+
+    try:
+        tg.compile(fn)(XS)
+        assert sys.getprofile() is listen
+    finally:
+        sys.setprofile(None)
+
+
+def test_variables_are_not_asked_for_their_class() -> None:
+    class Proxy:
+        @property
+        def __class__(self) -> Any:
+            raise RuntimeError("not yet")
+
+    def fn(xs: Any) -> Any:
+        proxy = Proxy()
+        return tg.exp(xs) if id(proxy) else xs
+
+    check(fn, XS)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 import textwrap
-from keyword import iskeyword
 from typing import Any, NamedTuple
 
 from tensorgrad.compile.ir import Const
 from tensorgrad.compile.kernels.rows import kind_of
+from tensorgrad.compile.page import unused
 
 __all__ = ["Kernel", "Parameter"]
 
 _TAKEN = {"np", "exp", "log", "maximum", "minimum", "plus", "sigmoid", "tanh", "j", "abs", "range"}
-_TAKEN |= {"product", "product_packed", "pack", "pack_turned"}
+_TAKEN |= {"product", "product_packed", "pack", "pack_turned", "ValueError"}
 
 MISFIT = "an array does not have the shape that this kernel was made for"
 
@@ -54,14 +54,7 @@ class Kernel:
 
     def fresh(self, wish: str | None) -> str:
         """A name that is not taken."""
-        base = re.sub(r"\W", "_", wish or "v")
-        base = f"_{base}" if base[0].isdigit() else base
-        name, k = base, 1
-        while name in self.taken or iskeyword(name):
-            k += 1
-            name = f"{base}{k}" if not base[-1].isdigit() else f"{base}_{k}"
-        self.taken.add(name)
-        return name
+        return unused(wish, self.taken)
 
     def line(self, text: str) -> None:
         """Add a line."""
@@ -69,15 +62,12 @@ class Kernel:
 
     def indices(self, lead: tuple[Any, ...]) -> list[str]:
         """A name for the index along each leading axis: t for T, b for B."""
-        spare = iter(["i", "k", "m", "n", "p", "q"])
         if str(lead) not in self.index_names:
             names = self.index_names[str(lead)] = []
             for n in lead:
-                name = str(n).lower() if re.fullmatch("[A-IK-Z]", str(n)) else next(spare)
-                while name in self.taken:
-                    name = next(spare)
-                self.taken.add(name)
-                names.append(name)
+                mine = str(n).lower() if re.fullmatch("[A-IK-Z]", str(n)) else "i"
+                free = (name for name in [mine, "i", "k", "m", "n", "p", "q"] if name not in self.taken)
+                names.append(self.fresh(next(free, "i")))
         return self.index_names[str(lead)]
 
     def parameter(self, wish: str | None, value: Any, dtype: Any, shape: Any, room: bool = False) -> str:
