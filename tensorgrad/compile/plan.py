@@ -144,7 +144,13 @@ def _parts(eqns: list[Any]) -> dict[int, tuple[Eqn, tuple[Any, ...]]]:
                 source = made.get(id(a))
                 if source is not None and source.op in ELEMENTWISE - {"cast", "where"}:
                     parts.setdefault(id(a), (eqn, template))
-                elif source is not None and source.op == "reshape" and id(source.args[0]) in pieces:
+                elif (
+                    # Such rows lie one after the other, so that by pieces they are a view.
+                    source is not None
+                    and source.op == "reshape"
+                    and id(source.args[0]) in pieces
+                    and eqn.params["axis"] == 0
+                ):
                     parts.setdefault(id(source.args[0]), (eqn, template))
     return parts
 

@@ -166,6 +166,24 @@ def test_a_length_made_of_another() -> None:
     assert "(2 * T)" in step.source
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_outputs_beside_others_in_another_shape(axis: int) -> None:
+    """Pieces are written into a concatenation only where they lie there row by row."""
+
+    def loss(p: Any, rows: Any) -> Any:
+        def cell(x: Any, s: Any) -> Any:
+            h = tg.tanh(x @ p["W"] + s)
+            return h * 0.5, h
+
+        outputs = nn.unroll(cell, p["xs"], p["h0"], checkpoint=4).outputs
+        beside = tg.concatenate([outputs.reshape(-1, rows.shape[1]), rows], axis)
+        return (beside * beside).sum()
+
+    p = given(8)
+    size = p["xs"][..., 0].size * p["h0"].shape[-1]
+    check(tg.value_and_grad(loss), p, np.ones((size // 2, 2)))
+
+
 def test_single_timesteps_that_are_read_are_kept() -> None:
     def loss(p: Any) -> Any:
         roll = nn.unroll(tree_cell(p), p["xs"], {"h": p["h0"], "more": (p["c0"],)}, checkpoint=4)
