@@ -132,14 +132,9 @@ class _Writer(Script):
         """An equation whose result is an array, or number, of its own."""
         out = eqn.out
         text = expression(eqn, [self[a] for a in eqn.args])
-        following = block.eqns[block.now + 1].args if block.now + 1 < len(block.eqns) else ()
+        following = block.eqns[block.now + 1] if block.now + 1 < len(block.eqns) else None
         lone = block.uses.get(id(out)) == 1 and id(out) not in {*self.fixed, *block.kept}
-        if (
-            not out.ndim
-            and lone
-            and any(a is out for a in following)
-            and not isinstance(block.eqns[block.now + 1], Loop)
-        ):
+        if not out.ndim and lone and following is not None and _reads_at_once(following, out):
             # A number on its way into one expression.
             self.outside(out, f"({text})" if eqn.op in {*INFIX, "negative", "dot"} else text)
         elif id(out) in block.targets:
@@ -339,6 +334,9 @@ def _returned(op: str, args: list[str], text: str) -> str:
     """An operation over one of its operands, as an expression."""
     if op == "minus_one_hot":
         return f"minus_one_hot({text}, {args[1]})"
+    if op == "negative":
+        # From columns into columns NumPy's own (2.4) reads wrong elements at some distances.
+        return f"np.multiply({args[0]}, -1, out={text})"
     return f"{'sigmoid' if op == 'sigmoid' else f'np.{op}'}({', '.join(args)}, out={text})"
 
 
@@ -348,8 +346,22 @@ def _fits_out(eqn: Eqn) -> bool:
         return bool(eqn.params.get("checked"))
     if eqn.op == "one_hot":
         return bool(eqn.args[0].ndim)
+    if eqn.op == "negative":
+        # Written as a product with -1, which is no unsigned number.
+        return eqn.out.dtype.kind != "u"
     # A choice by numbers instead of booleans is np.where's alone.
     return eqn.op != "where" or eqn.args[0].dtype == bool
+
+
+def _reads_at_once(eqn: Any, x: Any) -> bool:
+    """Whether an equation is one statement that reads x before anything is written.
+
+    Of what is written in steps, the first may change what an expression for x reads; and a view is
+    written where it is used, which may be much later.
+    """
+    if isinstance(eqn, Loop) or eqn.op in {*VIEWS, "where", "minus_one_hot"}:
+        return False
+    return any(a is x for a in eqn.args)
 
 
 def _bare(text: str) -> str:

@@ -39,7 +39,7 @@ HELPERS = {
     "sigmoid": '''
 def sigmoid(x, out):
     """1 / (1 + exp(-x)); an exponential that overflows gives the right 0."""
-    np.negative(x, out=out)
+    np.multiply(x, -1, out=out)
     np.exp(out, out=out)
     out += 1
     return np.reciprocal(out, out=out)

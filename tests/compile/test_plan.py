@@ -10,7 +10,7 @@ import pytest
 
 import tensorgrad as tg
 
-from .common import batch, loss_of, tagger
+from .common import batch, check, loss_of, tagger
 
 T, B, H = 40, 16, 32
 
@@ -82,3 +82,37 @@ def test_no_two_live_results_share_a_buffer() -> None:
     for x, y in zip(first, tg.tree.leaves(again), strict=True):
         assert np.array_equal(x, y.numpy() if isinstance(y, tg.Tensor) else y)
     assert np.array_equal(xs, before)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda number, choice, w: tg.where(choice, number, w),
+        lambda number, choice, w: tg.where(choice, w, number),
+        lambda number, choice, w: tg.broadcast_to(number, w.shape) * tg.exp(w),
+        lambda number, choice, w: number.reshape(1, 1) * tg.exp(w),
+    ],
+)
+def test_a_number_is_read_before_its_operand_is_written_over(use: Any) -> None:
+    """A number that is written where it is used: what it is made of must be there still."""
+
+    def fn(x: Any, choice: Any, w: Any) -> Any:
+        late = use(tg.exp(x).max(), choice, w)
+        return (late * late).sum(), (late * w).sum()
+
+    rng = np.random.default_rng(0)
+    x, choice, w = (rng.standard_normal((3, 4)) for _ in range(3))
+    check(fn, x, choice > 0, w)
+
+
+@pytest.mark.parametrize(("width", "dtype"), [(8, np.float64), (4, np.float32), (8, np.int64), (8, np.uint8)])
+def test_columns_negated(width: int, dtype: Any) -> None:
+    """NumPy's negative, from columns into columns, is not right for every width."""
+
+    def fn(x: Any) -> Any:
+        parts = [-x[:, 1:2], x[:, 2:], -x[:, :1]]
+        if np.dtype(dtype).kind == "f":
+            parts += [tg.sigmoid(x[:, 3:4]), tg.sigmoid(x[:, :2])]
+        return tg.concatenate(parts, 1) * 2
+
+    check(fn, np.arange(5 * width).reshape(5, width).astype(dtype))
