@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -242,6 +243,24 @@ def test_little_is_needed_at_once() -> None:
         ran = step._ran()
         sizes.append(sum(b.nbytes for b in ran.make_buffers(*ran.sizes)))
     assert sizes[0] < 0.8 * sizes[1]
+
+
+def test_long_stretches_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time to order one grows with its square."""
+    order = importlib.import_module("tensorgrad.compile.passes.order")
+    monkeypatch.setattr(order, "_LONGEST", 1)
+    seen: list[tuple[list[Any], list[Any]]] = []
+
+    def watched(program: Program) -> None:
+        before = list(program.eqns)
+        order.least_memory(program)
+        seen.append((before, program.eqns))
+
+    monkeypatch.setattr(
+        importlib.import_module("tensorgrad.compile.passes"), "PASSES", [*PASSES[:-1], ("", watched)]
+    )
+    compiled_program()
+    assert seen and all(before == after for before, after in seen)
 
 
 def test_what_fails_first_still_fails_first() -> None:

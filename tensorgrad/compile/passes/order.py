@@ -25,6 +25,10 @@ _MANY = 16
 """So many times its example a free length is taken to be: stacks outweigh weights."""
 
 
+_LONGEST = 1000
+"""The most equations of a stretch that is ordered: the time for it grows with their square."""
+
+
 def least_memory(program: Program) -> None:
     """Order each stretch between loops, where that lowers the most that it needs at once."""
     stretches: list[list[Any]] = [[]]
@@ -38,7 +42,7 @@ def least_memory(program: Program) -> None:
     later = {id(roots.get(id(x), x)) for x in program.outputs}
     for stretch in reversed(stretches):
         mine = {id(roots.get(id(a), a)) for e in stretch for a in e.args}
-        if len(stretch) > 1:
+        if 1 < len(stretch) <= _LONGEST:
             stretch[:] = _Stretch(stretch, roots, owned - later).ordered()
         later |= mine
     program.eqns = [eqn for stretch in stretches for eqn in stretch]
@@ -145,10 +149,11 @@ class _Stretch:
 
     def _outlook(self, k: int, left: dict[int, int], missing: list[int]) -> int:
         """An equation's growth, with that of the one after it which it makes possible, if that helps."""
-        then = left.copy()
         for i in self.reads[k]:
-            then[i] -= 1
-        enabled = (self._growth(n, then, missing) for n in self.then[k] if missing[n] == 1)
+            left[i] -= 1
+        enabled = [self._growth(n, left, missing) for n in self.then[k] if missing[n] == 1]
+        for i in self.reads[k]:
+            left[i] += 1
         return self._growth(k, left, missing) + min(0, min(enabled, default=0))
 
     def _room(self, order: list[int]) -> int:
