@@ -161,6 +161,26 @@ def test_one_array_given_twice_and_lengths_that_agree() -> None:
             np.testing.assert_allclose(found, want, rtol=1e-12)
 
 
+def test_sums_of_rows_that_become_rows() -> None:
+    """Where B is H, one number a row has the shape of a row."""
+
+    def over_rows(x: Any) -> Any:
+        sums = tg.broadcast_to(tg.exp(x).sum(-1), x.shape)
+        return tg.tanh(sums + x), tg.exp(x) * 2
+
+    def over_time(xs: Any, h0: Any) -> Any:
+        def cell(x: Any, h: Any) -> Any:
+            h = tg.tanh(x + tg.broadcast_to(h.sum(1), h0.shape) * 0.3)
+            return h, h
+
+        return nn.unroll(cell, xs, h0).outputs
+
+    rng = np.random.default_rng(0)
+    xs, h0 = rng.standard_normal((3, 3, 3)), rng.standard_normal((3, 3))
+    for fn, args in ((over_rows, (h0,)), (over_rows, (xs,)), (over_time, (xs, h0))):
+        assert_same(tg.compile(fn, fast=True)(*args), fn(*args))
+
+
 @pytest.mark.parametrize("start", [-np.inf, np.nan])
 def test_states_that_start_beyond_numbers(start: float) -> None:
     def fn(x: Any) -> Any:

@@ -197,7 +197,7 @@ def _supported_alias(eqn: Eqn, kinds: list[Any], out: str) -> bool:
         wide = eqn.params["axis"] % eqn.out.ndim == eqn.out.ndim - 1
         return wide and out == "matrix" and set(kinds) == {"matrix"} and type(eqn.out.shape[-1]) is int
     if eqn.op == "broadcast":
-        return True
+        return _aligned(eqn, kinds, out)
     return kinds[0] == out and (out == "column" or same(x.shape[-1], eqn.out.shape[-1]))
 
 
