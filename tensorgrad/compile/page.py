@@ -120,6 +120,9 @@ _LONGEST = 40
 """The most letters of a name, so that lines can be read and folded."""
 
 
+_OWN = {"np", "t", "buffers", "make_buffers", "contiguous"}
+"""What pages have names for, whatever they compute."""
+
 _BUILTINS = {"range", "reversed", "bool", "len", "max", "int", "tuple", "ValueError"}
 """What pages and their helpers call of Python's own."""
 
@@ -142,9 +145,10 @@ class Script:
     """The lines of a page and the names in it: `script[variable]` is how a variable is written."""
 
     def __init__(self, name: str, sizes: dict[str, tuple[int, int]]) -> None:
-        self.name = name
         self.sizes = sizes
-        self.taken = {"np", "t", "buffers", "make_buffers", name, *sizes, *HELPERS, *_BUILTINS}
+        self.taken = {*_OWN, *sizes, *HELPERS, *_BUILTINS}
+        self.name = unused(name, self.taken) if name in self.taken or iskeyword(name) else name
+        self.taken.add(self.name)
         self.texts: dict[Any, str] = {}
         self.given: dict[str, Any] = {}
         self.storage: dict[int, Storage] = {}

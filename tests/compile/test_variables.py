@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,6 +116,25 @@ def test_names_that_the_page_needs(name: str, piece: Any) -> None:
 
     for more in ({}, {name: np.ones(4)}):
         check(tg.value_and_grad(loss), {"U": PARAMS["U"][:3, :4], **more}, XS, H0)
+
+
+@pytest.mark.parametrize(
+    "name", ["range", "np", "sigmoid", "make_buffers", "contiguous", "len", "lambda", "T"]
+)
+def test_functions_by_names_that_the_page_needs(name: str, tmp_path: Path) -> None:
+    def fn(xs: Any, h0: Any) -> Any:
+        def cell(x: Any, h: Any) -> Any:
+            h = tg.tanh(x + tg.sigmoid(h))
+            return h, h
+
+        return F.softmax(nn.unroll(cell, xs, h0).outputs)
+
+    fn.__name__ = name
+    step = check(fn, XS[..., :1], H0[:, :1])
+    step.save(tmp_path / "page.py")
+    page = runpy.run_path(str(tmp_path / "page.py"))
+    (found,) = page[f"{name}2"](XS[..., :1], H0[:, :1])
+    assert_same(tg.tensor(found), fn(XS[..., :1], H0[:, :1]))
 
 
 def test_names_that_python_takes_for_the_same() -> None:

@@ -63,7 +63,6 @@ class _History(NamedTuple):
 class _FastWriter(_Writer):
     def __init__(self, program: Program, name: str, sizes: dict[str, tuple[int, int]]) -> None:
         super().__init__(program, name, sizes)
-        self.taken.add("contiguous")
         self.kernels: list[Kernel] = []
         self.targets: list[str] = []
         self.made = definitions(program.eqns)
