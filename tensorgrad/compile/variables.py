@@ -42,7 +42,7 @@ def variables_noted(tracer: Any) -> Iterator[None]:
             return
         start = begun.pop(frame, tracer.before)
         for name in frame.f_code.co_varnames:
-            value = frame.f_locals.get(name)
+            value: Any = frame.f_locals.get(name)
             # Not by isinstance, which asks objects what they claim to be.
             if issubclass(type(value), Traced) and value.index > start:
                 known = names.get(id(value))

@@ -281,6 +281,26 @@ def test_names_longer_than_a_line() -> None:
     assert_same(tg.compile(fn, fast=True)(np.ones((3, 4))), fn(np.ones((3, 4))))
 
 
+def test_views_of_views_are_taken_into_a_loop_once() -> None:
+    """Each stack is read twice by the next: by way of all of them there are 4096 ways to the first."""
+
+    def fn(xs: Any, h0: Any) -> Any:
+        def cell(x: Any, h: Any) -> Any:
+            h = tg.tanh(x + h)
+            return h, h
+
+        stacks = [xs]
+        for _ in range(12):
+            stacks.append(tg.concatenate([stacks[-1][..., 1:], stacks[-1][..., :1]], -1))
+        return nn.unroll(cell, stacks[-1], h0).outputs, [stack * 2 for stack in stacks]
+
+    rng = np.random.default_rng(0)
+    args = rng.standard_normal((5, 2, 4)), rng.standard_normal((2, 4))
+    step = tg.compile(fn, fast=True)
+    assert_same(step(*args), fn(*args))
+    assert step.source.count("\n") < 400
+
+
 def test_names_that_kernels_need() -> None:
     """Those of its indices, of its functions and of its error are taken by variables."""
     names = ["b", "i", "k", "m", "n", "p", "q", "t", "j", "plus", "product", "exp", "ValueError", "x\u00b2"]

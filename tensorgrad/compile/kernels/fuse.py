@@ -7,6 +7,7 @@ the loops. What is left outside is gathered into runs over the same rows.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from tensorgrad.compile.ir import Carry, Const, Eqn, Loop, Out, Pieces, Program, Var, results
@@ -52,7 +53,7 @@ def into_loops(program: Program) -> None:
     """Move element-wise work on stacks into the loop that alone reads the result, or that made the stacks."""
     made = definitions(program.eqns)
     loops = [e for e in program.eqns if isinstance(e, Loop) and not obstacle(e, made)]
-    ways = (_take_inputs, _take_results, _take_row_sums, _take_totals)
+    ways = (partial(_take_inputs, taken=set()), _take_results, _take_row_sums, _take_totals)
     while any(take(program, loop) for take in ways for loop in loops):
         dead_code(program)
 
@@ -98,12 +99,16 @@ def _step_of(eqn: Eqn, step: Any) -> Eqn:
     return Eqn(eqn.op, args, params, Var(eqn.out.shape[1:], eqn.out.dtype, eqn.out.name), eqn.section)
 
 
-def _take_inputs(program: Program, loop: Loop) -> bool:
-    """What makes the stacks that this loop, and nothing else, reads."""
+def _take_inputs(program: Program, loop: Loop, taken: set[tuple[Loop, Any]]) -> bool:
+    """What makes the stacks that this loop, and nothing else, reads; views of what others read too.
+
+    taken: such loops and stacks. What reads a view and is taken later would bring it in again, and what that
+    is a view of, and so on: once is enough.
+    """
     made, readers = definitions(program.eqns), _readers(program)
     for position, (x, inner) in enumerate(loop.xs):
         eqn = made.get(id(x))
-        if eqn is None or not _per_step(eqn, loop.length):
+        if eqn is None or not _per_step(eqn, loop.length) or (loop, x) in taken:
             continue
         if eqn.op not in ALIASES and any(r is not loop for r in readers[id(x)]):
             continue
@@ -117,6 +122,7 @@ def _take_inputs(program: Program, loop: Loop) -> bool:
             loop.xs.insert(position, (x, inner))
             continue
         loop.body.insert(0, mine)
+        taken.add((loop, x))
         if all(r is loop for r in readers[id(x)]):
             program.eqns.remove(eqn)
         return True
