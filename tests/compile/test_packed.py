@@ -14,7 +14,7 @@ from .common import assert_same, batch, loss_of, tagger
 
 numba = pytest.importorskip("numba", reason="the kernels of tg.compile are not tested: numba is missing")
 
-from tensorgrad.compile.kernels import fuse, packed  # noqa: E402
+from tensorgrad.compile.kernels import finish, packed  # noqa: E402
 
 TILES = [
     (packed.Tile(64, 2, (8, 4, 2, 1)), np.float32),
@@ -81,9 +81,9 @@ def test_checked_packed_products_look_at_what_they_are_given() -> None:
 def test_large_products_are_left_to_several_threads_and_small_ones_to_the_blas(
     count: int, least: int, shared: int, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fuse, "threads", lambda: count)
-    monkeypatch.setattr(fuse, "_LEAST", least)
-    monkeypatch.setattr(fuse, "_SHARED", shared)
+    monkeypatch.setattr(finish, "threads", lambda: count)
+    monkeypatch.setattr(finish, "_LEAST", least)
+    monkeypatch.setattr(finish, "_SHARED", shared)
     model, (xs, ys, _) = tagger("rnn"), batch(5, 3)
     step = tg.compile(tg.value_and_grad(loss_of), fast=True)
     assert_same(step(model, xs, ys), tg.value_and_grad(loss_of)(model, xs, ys))

@@ -1,8 +1,10 @@
 """The second target of `tg.compile`: loops and element-wise work as kernels, compiled by numba.
 
-In reading order: functions and blas are what kernels are made of; rows and nest write the loops over rows,
-loop the loop over time, each into a kernel; fuse decides what becomes a kernel; writer puts their calls on
-the page; build compiles them and keeps them on disk. numba is imported when the first of them is asked for.
+In reading order: functions, blas and packed are what kernels are made of; rows, cuts and schedule say what
+can be done row by row, in which parts and in which order; nest writes the loops over rows and loop the loop
+over time, each into a kernel; inward, fuse and finish rearrange the program, so that each array is gone
+through once; writer puts the calls on the page; build compiles the kernels and keeps them on disk. numba is
+imported when the first of them is asked for.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ __all__ = [
     "literal",
     "part_of",
     "row_sum",
+    "rows_of_stack",
     "same",
     "supported",
     "volume",
@@ -133,6 +134,14 @@ def row_sum(eqn: Any, made: dict[int, Any]) -> str | None:
     if eqn.op in ("sum", "max", "min", "finite_max") and x.ndim and x.dtype.kind == "f":
         return eqn.op if eqn.params["axes"] == (x.ndim - 1,) else None
     return None
+
+
+def rows_of_stack(x: Any, made: dict[int, Any]) -> Any:
+    """The stack whose rows, all of them one after the other, are the matrix x; or None."""
+    eqn = made.get(id(x))
+    if eqn is None or eqn.op != "reshape" or x.ndim != 2 or eqn.args[0].ndim < 2:
+        return None
+    return eqn.args[0] if same(eqn.args[0].shape[-1], x.shape[-1]) else None
 
 
 def _plain(x: Any) -> bool:

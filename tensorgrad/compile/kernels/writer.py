@@ -10,7 +10,9 @@ from tensorgrad.compile.emit import _Writer, loop_heading
 from tensorgrad.compile.expressions import dtype_text, shape_text
 from tensorgrad.compile.ir import Loop, Pieces, Program, verify
 from tensorgrad.compile.kernels.build import HEAD, build
-from tensorgrad.compile.kernels.fuse import Fused, copied, fuse, into_loops, packed_products, plain_sums
+from tensorgrad.compile.kernels.finish import packed_products, plain_sums
+from tensorgrad.compile.kernels.fuse import Fused, fuse
+from tensorgrad.compile.kernels.inward import copied, into_loops
 from tensorgrad.compile.kernels.kernel import Kernel, Parameter
 from tensorgrad.compile.kernels.loop import LoopKernel, obstacle
 from tensorgrad.compile.kernels.nest import Nest
