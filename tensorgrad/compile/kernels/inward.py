@@ -90,8 +90,8 @@ def _step_of(eqn: Eqn, step: Any) -> Eqn:
 def _take_inputs(program: Program, loop: Loop, taken: set[tuple[Loop, Any]]) -> bool:
     """What makes the stacks that this loop, and nothing else, reads; views of what others read too.
 
-    taken: such loops and stacks. What reads a view and is taken later would bring it in again, and what that
-    is a view of, and so on: once is enough.
+    taken: loops, and concatenations that were taken into them. What reads one and is taken later would bring
+    it in again, with all its parts, and what those are made of: that grows without end.
     """
     made, readers = definitions(program.eqns), _readers(program)
     for position, (x, inner) in enumerate(loop.xs):
@@ -104,13 +104,16 @@ def _take_inputs(program: Program, loop: Loop, taken: set[tuple[Loop, Any]]) -> 
         if any(id(a) in inside for a in loop_free(loop, x)):
             continue
         del loop.xs[position]
+        given = len(loop.xs)
         mine = _step_of(eqn, lambda a: _step_input(loop, a))
         mine.out = inner
         if obstacle_of(loop, mine, made):
+            del loop.xs[given:]
             loop.xs.insert(position, (x, inner))
             continue
         loop.body.insert(0, mine)
-        taken.add((loop, x))
+        if eqn.op == "concatenate":
+            taken.add((loop, x))
         if all(r is loop for r in readers[id(x)]):
             program.eqns.remove(eqn)
         return True
