@@ -43,7 +43,7 @@ def packed_products(program: Program) -> None:
 
 
 _LEAST, _SHARED = 2**13, 2**18
-"""With a matrix of fewer elements a BLAS is as fast; with more it is worth several threads."""
+"""With a matrix of fewer elements a BLAS is as fast; with so many, or more, it is worth several threads."""
 
 
 def _is_packable(eqn: Eqn) -> bool:
@@ -51,7 +51,7 @@ def _is_packable(eqn: Eqn) -> bool:
     if x.ndim != 2 or W.ndim != 2 or same(x.shape[0], 1) or not all(type(n) is int for n in W.shape):
         return False
     elements = W.shape[0] * W.shape[1]
-    return bool(elements >= _LEAST) and (threads() == 1 or elements <= _SHARED)
+    return bool(elements >= _LEAST) and (threads() == 1 or elements < _SHARED)
 
 
 def _upright(W: Any, made: dict[int, Any]) -> tuple[Any, bool]:
