@@ -217,6 +217,12 @@ class Compiled:
 
     def _trace(self, call: Call, shapes: list[Any], free: Sequence[int] = ()) -> Trace:
         tracer = StagingTracer(free)
+        try:
+            return self._traced(tracer, call, shapes)
+        finally:
+            tracer.forget()
+
+    def _traced(self, tracer: StagingTracer, call: Call, shapes: list[Any]) -> Trace:
         names = leaf_names(self.fn, call.structure)
         inputs: list[tuple[Any, Var]] = []
         arguments = list(call.leaves)

@@ -244,6 +244,16 @@ READ = Op("read", lambda loop, **params: None, (_read_vjp,))
 class StagingTracer(Tracer):
     """A tracer that makes one loop of every `nn.unroll`."""
 
+    def forget(self) -> None:
+        """Let go of everything: loops, their nodes and the tracer hold each other.
+
+        With them they hold the arrays of all stand-ins, until Python happens to look for such rings.
+        """
+        for node in self.nodes:
+            if node.op is LOOP:
+                vars(node.params["loop"]).clear()
+        vars(self).clear()
+
     def unroll(
         self, cell: Any, xs: Any, state: Any, alive: Any, reverse: bool, checkpoint: int | str | None
     ) -> Unrolled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import tensorgrad as tg
 from tensorgrad import functional as F
 from tensorgrad import nn
+from tensorgrad.compile.stand_ins import Traced
 from tensorgrad.errors import GraphError, ShapeError, UserError
 
 from .common import Tagger, assert_same, batch, check, loss_of, tagger
@@ -374,3 +376,19 @@ class Unused(Tagger):
 
 def test_what_the_loss_does_not_depend_on_gets_zeros() -> None:
     check(tg.value_and_grad(loss_of), Unused(), *batch(4, 2)[:2])
+
+
+@pytest.mark.parametrize("cell", ["lstm", "lnlstm"])
+def test_a_trace_is_gone_when_it_is_done(cell: str) -> None:
+    """Stand-ins have arrays: rings of them would take the room of the step itself until Python finds them."""
+    model, (xs, ys, _) = tagger(cell), batch(5, 2)
+    gc.collect()
+    before = {id(x) for x in gc.get_objects() if issubclass(type(x), Traced)}
+    gc.disable()
+    try:
+        step = tg.compile(tg.value_and_grad(loss_of))
+        step(model, xs, ys)
+        left = [x for x in gc.get_objects() if issubclass(type(x), Traced) and id(x) not in before]
+    finally:
+        gc.enable()
+    assert not left
