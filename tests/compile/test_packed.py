@@ -76,10 +76,17 @@ def test_checked_packed_products_look_at_what_they_are_given() -> None:
 
 @pytest.mark.parametrize(
     ("count", "least", "shared", "expected"),
-    [(1, 0, 0, True), (4, 0, 0, False), (4, 0, 10**6, True), (1, 10**6, 10**6, False)],
+    [
+        (1, 0, 0, True),
+        (4, 0, 0, False),
+        (4, 0, 10**6, True),
+        (1, 10**6, 10**6, False),
+        # Another library than OpenBLAS.
+        (None, 0, 10**6, False),
+    ],
 )
 def test_large_products_are_left_to_several_threads_and_small_ones_to_the_blas(
-    count: int, least: int, shared: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+    count: int | None, least: int, shared: int, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(finish, "threads", lambda: count)
     monkeypatch.setattr(finish, "_LEAST", least)

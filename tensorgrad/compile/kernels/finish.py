@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tensorgrad.compile.ir import Eqn, Loop, Pieces, Program
-from tensorgrad.compile.kernels.blas import threads
+from tensorgrad.compile.kernels.blas import blas, threads
 from tensorgrad.compile.kernels.fuse import Fused
 from tensorgrad.compile.kernels.loop import obstacle
 from tensorgrad.compile.kernels.rows import definitions, row_sum, same
@@ -43,15 +43,18 @@ def packed_products(program: Program) -> None:
 
 
 _LEAST, _SHARED = 2**13, 2**18
-"""With a matrix of fewer elements a BLAS is as fast; with so many, or more, it is worth several threads."""
+"""With a matrix of fewer elements OpenBLAS is as fast; with so many, or more, it is worth several threads."""
 
 
 def _is_packable(eqn: Eqn) -> bool:
     x, W = eqn.args
     if x.ndim != 2 or W.ndim != 2 or same(x.shape[0], 1) or not all(type(n) is int for n in W.shape):
         return False
-    elements = W.shape[0] * W.shape[1]
-    return bool(elements >= _LEAST) and (threads() == 1 or elements < _SHARED)
+    elements, count = W.shape[0] * W.shape[1], threads()
+    if count is None:
+        # Not OpenBLAS. Of other libraries nothing is known; plain loops, where there is none, are slower.
+        return blas() is None
+    return bool(elements >= _LEAST) and (count == 1 or elements < _SHARED)
 
 
 def _upright(W: Any, made: dict[int, Any]) -> tuple[Any, bool]:
