@@ -89,7 +89,7 @@ def test_functions_of_any_number(name: str, bits: Any) -> None:
         np.testing.assert_array_equal(np.signbit(COMPILED[name](zeros, np.empty_like(zeros))), [False, True])
 
 
-@pytest.mark.parametrize("seed", [0, 26])
+@pytest.mark.parametrize("seed", [26])
 def test_a_random_program_with_kernels(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = tg.compile
     monkeypatch.setattr(tg, "compile", lambda fn: compiled(fn, fast=True))
