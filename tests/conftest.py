@@ -64,7 +64,8 @@ def _kernels_are_kept_for_this_session(tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(autouse=True)
 def _kernels_everywhere_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With TENSORGRAD_TEST_KERNELS=all what compiles has kernels; with =checked such as check every index.
+    """With TENSORGRAD_TEST_KERNELS=all what compiles has kernels; with =checked such as check every index,
+    and with =shared such as three threads share.
 
     It takes many minutes.
     """
@@ -75,6 +76,24 @@ def _kernels_everywhere_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(api, "wanted", _always)
         monkeypatch.setattr(build, "CHECKED", mode == "checked")
+        if mode == "shared":
+            _three_threads(monkeypatch)
+
+
+@pytest.fixture
+def three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three threads share the smallest of kernels and products, whatever the BLAS and the machine have."""
+    _three_threads(monkeypatch)
+
+
+def _three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tensorgrad.compile.kernels import finish, share
+
+    for module in (finish, share):
+        monkeypatch.setattr(module, "threads", lambda: 3)
+    monkeypatch.setattr(share, "set_threads", lambda count: None)
+    for name in ("LEAST_ROWS", "LEAST_WORK", "LEAST_PRODUCT", "BLOCK"):
+        monkeypatch.setattr(share, name, 1)
 
 
 def _always(fast: bool) -> bool:

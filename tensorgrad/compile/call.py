@@ -123,6 +123,7 @@ class Executable:
         if "check_range" in space:
             space["check_range"] = _as_shape_error(space["check_range"])
         self.run = space[runs.name]
+        self.team = runs.team
         self.sizes: tuple[int, ...] = ()
         self.make_buffers = space.get("make_buffers", lambda *sizes: ())
 
@@ -146,7 +147,7 @@ class Entry:
             buffers = self.idle.pop()
         except IndexError:
             buffers = e.make_buffers(*self.sizes)
-        with np.errstate(all="ignore"):
+        with e.team(self.sizes), np.errstate(all="ignore"):
             found = e.run(*values, *given, *[x._value for x in e.captured], buffers)
         self.idle.append(buffers)
         for place, how, value in e.writes:

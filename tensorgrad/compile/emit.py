@@ -219,6 +219,7 @@ class _Writer(Script):
             self.line(f"{expression(eqn, args)[:-1]}, out={text})")
         elif eqn.op == "dot":
             fn = "np.dot" if eqn.out.ndim == 2 and eqn.args[0].ndim == 2 else "np.matmul"
+            fn = "product_shared" if eqn.params.get("shared") else fn
             self.line(f"{fn}({args[0]}, {args[1]}, out={text})")
         else:
             self.line(_mapped(eqn.op, args, text))

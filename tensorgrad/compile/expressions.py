@@ -215,7 +215,7 @@ def _write(n: Names, p: dict[str, Any], e: Any) -> str:
 
 
 def _dot(n: Names, p: dict[str, Any], e: Any) -> str:
-    return f"{n[0]} @ {n[1]}"
+    return f"product_shared({n[0]}, {n[1]})" if p.get("shared") else f"{n[0]} @ {n[1]}"
 
 
 def _cast(x: str, dtype: Any, ndim: int) -> str:

@@ -6,6 +6,7 @@ import re
 import textwrap
 import unicodedata
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from keyword import iskeyword
 from typing import Any
 
@@ -27,6 +28,10 @@ class Page:
         self.name = name
         self.names = names
         self.buffers = buffers
+
+    def team(self, sizes: tuple[int, ...]) -> AbstractContextManager[None]:
+        """Threads that share what the page does, for as long as it runs."""
+        return nullcontext()
 
 
 def inherit_names(eqns: list[Any]) -> None:
@@ -120,7 +125,7 @@ _LONGEST = 40
 """The most letters of a name, so that lines can be read and folded."""
 
 
-_OWN = {"np", "t", "buffers", "make_buffers", "contiguous"}
+_OWN = {"np", "t", "buffers", "make_buffers", "contiguous", "product_shared"}
 """What pages have names for, whatever they compute."""
 
 _BUILTINS = {"range", "reversed", "bool", "len", "max", "int", "tuple", "ValueError"}

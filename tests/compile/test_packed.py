@@ -75,22 +75,20 @@ def test_checked_packed_products_look_at_what_they_are_given() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "least", "shared", "expected"),
+    ("count", "least", "expected"),
     [
-        (1, 0, 0, True),
-        (4, 0, 0, False),
-        (4, 0, 10**6, True),
-        (1, 10**6, 10**6, False),
+        (1, 0, True),
+        (1, 10**6, False),
+        (4, 10**6, True),
         # Another library than OpenBLAS.
-        (None, 0, 10**6, False),
+        (None, 0, False),
     ],
 )
-def test_large_products_are_left_to_several_threads_and_small_ones_to_the_blas(
-    count: int | None, least: int, shared: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+def test_small_products_are_left_to_the_blas_by_one_thread(
+    count: int | None, least: int, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(finish, "threads", lambda: count)
     monkeypatch.setattr(finish, "_LEAST", least)
-    monkeypatch.setattr(finish, "_SHARED", shared)
     model, (xs, ys, _) = tagger("rnn"), batch(5, 3)
     step = tg.compile(tg.value_and_grad(loss_of), fast=True)
     assert_same(step(model, xs, ys), tg.value_and_grad(loss_of)(model, xs, ys))

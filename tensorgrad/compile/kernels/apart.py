@@ -21,7 +21,7 @@ def apart(kernel: Kernel, run: Callable[..., Any]) -> Callable[..., Any]:
 
     def looked_at(*args: Any) -> None:
         arrays = {
-            p.name: x for p, x in zip(kernel.parameters, args[len(kernel.sizes) :], strict=True) if p.shape
+            p.name: x for p, x in zip(kernel.parameters, args[len(kernel.numbers) :], strict=True) if p.shape
         }
         for mine in kernel.written:
             for other, x in arrays.items():

@@ -20,7 +20,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["Blas", "blas", "checked_product", "product", "threads"]
+__all__ = ["Blas", "blas", "checked_product", "product", "set_threads", "threads"]
 
 _SPELLINGS = [
     ("scipy_cblas_{}64_", 64),
@@ -72,17 +72,24 @@ def blas() -> Blas | None:
 
 
 def threads() -> int | None:
-    """The number of threads that NumPy's BLAS uses; None where it cannot be asked."""
+    """The number of threads that NumPy's BLAS uses now; None where it cannot be asked."""
+    ask = _asked("get")
+    return None if ask is None else int(ask())
+
+
+def set_threads(count: int) -> None:
+    """Have NumPy's BLAS use so many threads, where `threads` knows how many they are."""
+    _asked("set")(count)
+
+
+@cache
+def _asked(what: str) -> Any:
+    """OpenBLAS's function that gets, or sets, the number of its threads; None where there is none."""
     found = blas()
-    if found is not None:
-        library = ctypes.CDLL(found.path)
-        for name in _ASKED:
-            if hasattr(library, name):
-                return int(getattr(library, name)())
-    return None
+    library = None if found is None else ctypes.CDLL(found.path)
+    names = [f"{of}openblas_{what}_num_threads{suffix}" for of in ("scipy_", "") for suffix in ("64_", "")]
+    return next((getattr(library, name) for name in names if hasattr(library, name)), None)
 
-
-_ASKED = [f"{of}openblas_get_num_threads{suffix}" for of in ("scipy_", "") for suffix in ("64_", "")]
 
 _ROW_MAJOR, _PLAIN, _TURNED = 101, 111, 112
 

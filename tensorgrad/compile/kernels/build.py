@@ -28,6 +28,7 @@ from numba.core.compiler import Compiler
 from tensorgrad.compile.kernels import blas, functions, packed
 from tensorgrad.compile.kernels.apart import apart
 from tensorgrad.compile.kernels.kernel import Kernel, Parameter
+from tensorgrad.compile.kernels.share import Shared
 
 __all__ = ["CHECKED", "COMPILED", "FOLDER", "build", "cache_folder"]
 
@@ -97,14 +98,15 @@ def _kind(p: Parameter) -> Any:
 def build(kernel: Kernel) -> Callable[..., Any]:
     """The kernel as a function of its sizes and arrays."""
     blas.blas()
-    signature = types.void(*[types.int64] * len(kernel.sizes), *map(_kind, kernel.parameters))
+    signature = types.void(*[types.int64] * len(kernel.numbers), *map(_kind, kernel.parameters))
     # One name for all: kernels that differ in nothing else are compiled once.
     text = HEAD + kernel.source().replace(f"def {kernel.name}(", "def kernel(", 1)
     if CHECKED:
         text = text.replace("import product\n", "import checked_product as product\n")
         text = text.replace(", product_packed\n", ", checked_product_packed as product_packed\n")
     made = _built(text, signature, CHECKED, str(cache_folder()))
-    return apart(kernel, made) if CHECKED else made
+    run = apart(kernel, made) if CHECKED else made
+    return run if kernel.rows is None else Shared(kernel, run)
 
 
 @cache

@@ -11,7 +11,7 @@ from tensorgrad.compile.kernels.loop import obstacle
 from tensorgrad.compile.kernels.rows import definitions, row_sum, same
 from tensorgrad.compile.passes.clean import dead_code
 
-__all__ = ["packed_products", "plain_sums"]
+__all__ = ["packed_products", "plain_sums", "shared_products"]
 
 
 def plain_sums(program: Program) -> None:
@@ -30,31 +30,35 @@ def plain_sums(program: Program) -> None:
 def packed_products(program: Program) -> None:
     """Products with what is the same at every timestep become those with a packed matrix.
 
-    But for small ones, and for large ones where the BLAS has several threads, which share the work.
+    But for small ones that the BLAS does as fast, unless several threads can share a loop without it.
     """
     made = definitions(program.eqns)
     for loop in program.eqns:
         if isinstance(loop, Loop) and not isinstance(loop, (Fused, Pieces)) and not obstacle(loop, made):
-            for eqn in loop.body:
-                if eqn.op == "dot" and _is_packable(eqn):
-                    W, turned = _upright(eqn.args[1], made)
-                    eqn.op, eqn.args, eqn.params = "packed_dot", [eqn.args[0], W], {"turned": turned}
+            for eqn in _worth_packing([e for e in loop.body if e.op == "dot"]):
+                W, turned = _upright(eqn.args[1], made)
+                eqn.op, eqn.args, eqn.params = "packed_dot", [eqn.args[0], W], {"turned": turned}
     dead_code(program)
 
 
-_LEAST, _SHARED = 2**13, 2**18
-"""With a matrix of fewer elements OpenBLAS is as fast; with so many, or more, it is worth several threads."""
+_LEAST = 2**13
+"""With a matrix of fewer elements OpenBLAS is as fast."""
+
+
+def _worth_packing(dots: list[Eqn]) -> list[Eqn]:
+    """Those of a loop's products that are faster so."""
+    fit, count = [e for e in dots if _is_packable(e)], threads()
+    if count is None:
+        # Not OpenBLAS. Of other libraries nothing is known; plain loops, where there is none, are slower.
+        return fit if blas() is None else []
+    if count > 1 and len(fit) == len(dots):
+        return fit
+    return [e for e in fit if e.args[1].shape[0] * e.args[1].shape[1] >= _LEAST]
 
 
 def _is_packable(eqn: Eqn) -> bool:
     x, W = eqn.args
-    if x.ndim != 2 or W.ndim != 2 or same(x.shape[0], 1) or not all(type(n) is int for n in W.shape):
-        return False
-    elements, count = W.shape[0] * W.shape[1], threads()
-    if count is None:
-        # Not OpenBLAS. Of other libraries nothing is known; plain loops, where there is none, are slower.
-        return blas() is None
-    return bool(elements >= _LEAST) and (count == 1 or elements < _SHARED)
+    return x.ndim == W.ndim == 2 and not same(x.shape[0], 1) and all(type(n) is int for n in W.shape)
 
 
 def _upright(W: Any, made: dict[int, Any]) -> tuple[Any, bool]:
@@ -65,3 +69,12 @@ def _upright(W: Any, made: dict[int, Any]) -> tuple[Any, bool]:
     if view is None or view.op != "transpose" or view.args[0].ndim != 2:
         return W, False
     return view.args[0], True
+
+
+def shared_products(program: Program) -> None:
+    """Products of matrices outside of loops over time are shared by the threads that share kernels."""
+    for eqn in program.eqns:
+        if isinstance(eqn, Pieces):
+            shared_products(Program([], eqn.body, []))
+        elif eqn.op == "dot" and eqn.args[0].ndim == eqn.args[1].ndim == 2:
+            eqn.params = {**eqn.params, "shared": True}

@@ -13,7 +13,7 @@ from tensorgrad.compile.page import unused
 __all__ = ["Kernel", "Parameter"]
 
 _TAKEN = {"np", "exp", "log", "maximum", "minimum", "plus", "sigmoid", "tanh", "j", "abs", "range"}
-_TAKEN |= {"product", "product_packed", "pack", "pack_turned", "ValueError"}
+_TAKEN |= {"product", "product_packed", "pack", "pack_turned", "ValueError", "first", "last"}
 
 MISFIT = "an array does not have the shape that this kernel was made for"
 
@@ -22,7 +22,7 @@ class Parameter(NamedTuple):
     """What a kernel is given.
 
     value: what the array holds: a variable, a constant, a loop's state; nothing for room of the kernel's own.
-    shape: None for a number.
+    shape: None for a number. room: for the kernel's own use. alone: of which each thread needs its own.
     """
 
     name: str
@@ -30,12 +30,15 @@ class Parameter(NamedTuple):
     dtype: Any
     shape: tuple[Any, ...] | None
     room: bool = False
+    alone: bool = False
 
 
 class Kernel:
     """name: the function's. sizes: the symbols of free lengths, as parameters. about: what it does.
 
     written: the names of the arrays that it writes to. totals: of those that it adds to, row by row.
+    rows: the length of the rows' first axis, where several threads can share them; else None.
+    is_loop: whether it goes through time.
     """
 
     def __init__(self, name: str, sizes: list[str], about: str) -> None:
@@ -46,11 +49,23 @@ class Kernel:
         self.parameters: list[Parameter] = []
         self.written: set[str] = set()
         self.totals: set[str] = set()
+        self.rows: Any = None
+        self.is_loop = False
         self.places: dict[Any, Any] = {}
         self.lead: tuple[Any, ...] = ()
         self.lines: list[str] = []
         self.indent = 1
         self.index_names: dict[str, list[str]] = {}
+
+    @property
+    def numbers(self) -> list[str]:
+        """The parameters before the arrays: the sizes, and from where to where the rows go."""
+        return self.sizes if self.rows is None else [*self.sizes, "first", "last"]
+
+    @property
+    def span(self) -> str:
+        """What comes after an array to take its rows."""
+        return "" if self.rows is None else "[first:last]"
 
     def fresh(self, wish: str | None) -> str:
         """A name that is not taken."""
@@ -70,10 +85,16 @@ class Kernel:
                 names.append(self.fresh(next(free, "i")))
         return self.index_names[str(lead)]
 
-    def parameter(self, wish: str | None, value: Any, dtype: Any, shape: Any, room: bool = False) -> str:
+    def parameter(self, wish: str | None, value: Any, dtype: Any, shape: Any) -> str:
         """A new parameter's name."""
         name = self.fresh(wish)
-        self.parameters.append(Parameter(name, value, dtype, shape, room))
+        self.parameters.append(Parameter(name, value, dtype, shape))
+        return name
+
+    def room(self, wish: str | None, dtype: Any, shape: Any, alone: bool = False) -> str:
+        """The name of a new array for the kernel's own use; alone: of which each thread needs its own."""
+        name = self.fresh(wish)
+        self.parameters.append(Parameter(name, None, dtype, shape, room=True, alone=alone))
         return name
 
     def place(self, x: Any) -> Any:
@@ -95,12 +116,12 @@ class Kernel:
 
     def scratch(self, x: Any) -> Any:
         """Room for one row of a value."""
-        name = self.parameter(f"{x.name or 'v'}_row", None, x.dtype, (x.shape[-1],), room=True)
+        name = self.room(f"{x.name or 'v'}_row", x.dtype, (x.shape[-1],), alone=True)
         return name, [], False
 
     def source(self) -> str:
         """The function's text."""
-        names = ", ".join([*self.sizes, *(p.name for p in self.parameters)])
+        names = ", ".join([*self.numbers, *(p.name for p in self.parameters)])
         head = f"def {self.name}({names}):"
         if len(head) > 110:
             wrapped = textwrap.wrap(names, 100, break_long_words=False)

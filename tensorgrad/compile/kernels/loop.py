@@ -11,7 +11,7 @@ from tensorgrad.compile.kernels.packed import packed_length
 from tensorgrad.compile.kernels.rows import ALIASES, definitions, kind_of, same, supported
 from tensorgrad.compile.kernels.schedule import Schedule
 
-__all__ = ["LoopKernel", "obstacle", "rows_of"]
+__all__ = ["LoopKernel", "obstacle", "rows_of", "sharable"]
 
 
 def rows_of(loop: Loop) -> tuple[Any, ...]:
@@ -52,6 +52,15 @@ def obstacle(loop: Loop, made: dict[int, Any]) -> str:
     return ""
 
 
+def sharable(loop: Loop) -> bool:
+    """Whether several threads can share the rows of a loop: no row needs anything of another's.
+
+    Products by the BLAS are for one thread, which has the BLAS's own to help.
+    """
+    lead = rows_of(loop)
+    return bool(lead) and not same(lead[0], 1) and all(e.op != "dot" for e in loop.body)
+
+
 class LoopKernel:
     """Writes one loop into a kernel.
 
@@ -61,6 +70,8 @@ class LoopKernel:
     def __init__(self, kernel: Kernel, loop: Loop, histories: dict[int, Any], made: dict[int, Any]) -> None:
         self.kernel, self.loop, self.made = kernel, loop, made
         self.lead = kernel.lead = rows_of(loop)
+        kernel.rows = self.lead[0] if sharable(loop) else None
+        kernel.is_loop = True
         self.known = {**made, **definitions(loop.body)}
         self.inside = {id(e.out) for e in loop.body}
         self.histories = histories
@@ -127,7 +138,8 @@ class LoopKernel:
         self.kernel.written.add(out[0])
         packed = self.packed.get((id(W), eqn.params.get("turned")))
         if packed is not None:
-            self.kernel.line(f"product_packed({self._array(x)}, {packed}, {_at(out)})")
+            mine = self.kernel.span
+            self.kernel.line(f"product_packed({self._array(x)}{mine}, {packed}, {_at(out)}{mine})")
         else:
             self.kernel.line(f"product({self._array(x)}, {self.kernel.array(W)}, {_at(out)})")
 
@@ -140,7 +152,7 @@ class LoopKernel:
             if (id(W), turned) not in self.packed:
                 inner, outer = W.shape[::-1] if turned else W.shape
                 size = (packed_length(inner, outer, W.dtype),)
-                name = self.kernel.parameter(f"{W.name or 'W'}_packed", None, W.dtype, size, room=True)
+                name = self.kernel.room(f"{W.name or 'W'}_packed", W.dtype, size, alone=True)
                 self.packed[id(W), turned] = name
                 self.kernel.written.add(name)
                 self.kernel.line(f"pack{'_turned' * turned}({self.kernel.array(W)}, {name})")
@@ -196,7 +208,7 @@ class LoopKernel:
             if targets:
                 kernel.places[id(x)] = targets[0][1]
             else:
-                array = kernel.parameter(x.name, None, x.dtype, x.shape, room=True)
+                array = kernel.room(x.name, x.dtype, x.shape)
                 kernel.places[id(x)] = (array, [], True)
                 self.targets[id(x)] = [(x, kernel.places[id(x)])]
         return late

@@ -53,8 +53,9 @@ class Nest:
     def write(self) -> None:
         """The loops."""
         kernel, lead = self.kernel, self.schedule.lead
-        for name, n in zip(self.index, lead, strict=True):
-            kernel.line(f"for {name} in range({n}):")
+        for k, (name, n) in enumerate(zip(self.index, lead, strict=True)):
+            shared = k == 0 and kernel.rows is not None
+            kernel.line(f"for {name} in range({'first, last' if shared else n}):")
             kernel.indent += 1
         for stage in sorted(self.code):
             if stage % 2 == 0:

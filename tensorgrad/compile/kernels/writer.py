@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from tensorgrad.compile.emit import _Writer, loop_heading
 from tensorgrad.compile.expressions import dtype_text, shape_text
 from tensorgrad.compile.ir import Loop, Pieces, Program, verify
 from tensorgrad.compile.kernels.build import HEAD, build
-from tensorgrad.compile.kernels.finish import packed_products, plain_sums
+from tensorgrad.compile.kernels.finish import packed_products, plain_sums, shared_products
 from tensorgrad.compile.kernels.fuse import Fused, fuse
 from tensorgrad.compile.kernels.inward import copied, into_loops
 from tensorgrad.compile.kernels.kernel import Kernel, Parameter
@@ -18,6 +19,7 @@ from tensorgrad.compile.kernels.loop import LoopKernel, obstacle
 from tensorgrad.compile.kernels.nest import Nest
 from tensorgrad.compile.kernels.rows import definitions
 from tensorgrad.compile.kernels.schedule import Schedule
+from tensorgrad.compile.kernels.share import product_shared, rows_of_kernel, team
 from tensorgrad.compile.loops import LoopWriter
 from tensorgrad.compile.page import Page
 from tensorgrad.compile.passes import within
@@ -34,6 +36,7 @@ def emit_fast(program: Program, name: str, sizes: dict[str, tuple[int, int]]) ->
     within(fuse)(program)
     within(plain_sums)(program)
     within(packed_products)(program)
+    shared_products(program)
     verify(program, "kernels: fuse")
     writer = _FastWriter(program, name, sizes)
     page = writer.page()
@@ -45,11 +48,20 @@ class FastPage(Page):
 
     def __init__(self, page: Page, kernels: list[Kernel], targets: list[str]) -> None:
         names = {**page.names, **{k.name: build(k) for k in kernels}, "contiguous": contiguous}
+        names["product_shared"] = product_shared
         super().__init__(page.source, page.name, names, page.buffers)
+        loops = [k for k in kernels if k.is_loop] or kernels
+        self.rows = [rows_of_kernel(k) for k in loops]
         self.targets = targets
         rest = page.source.split("\n", 1)[1]
-        parts = [HEAD.strip(), *(f"@njit\n{k.source().strip()}" for k in kernels), rest.strip()]
-        self.shown = "\n\n\n".join([*parts]) + "\n"
+        shared = ["" if k.rows is None else "@share_rows\n" for k in kernels]
+        shown = [f"{how}@njit\n{k.source().strip()}" for how, k in zip(shared, kernels, strict=True)]
+        parts = [HEAD.strip(), *shown, rest.strip()]
+        self.shown = "\n\n\n".join(parts) + "\n"
+
+    def team(self, sizes: tuple[int, ...]) -> AbstractContextManager[None]:
+        """As many as there are rows for in every loop over time."""
+        return team(min(rows(*sizes) for rows in self.rows))
 
 
 def contiguous(x: Any) -> Any:
@@ -144,6 +156,7 @@ class _FastWriter(_Writer):
             f"rows_{names[-1] if names else 'v'}", "Element by element, all timesteps at once."
         )
         kernel.lead = eqn.lead
+        kernel.rows = eqn.lead[0]
         known: dict[Any, str] = {}
         stores: list[Any] = []
         replaced: set[int] = set()
