@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from .common import assert_same, batch, loss_of, tagger
 
 pytest.importorskip("numba", reason="the kernels of tg.compile are not tested: numba is missing")
 
-from tensorgrad.compile.kernels import blas, share  # noqa: E402
+from tensorgrad.compile.kernels import blas, share
 
 
 @pytest.fixture
@@ -49,10 +48,12 @@ def test_a_step_is_what_eager_mode_gives(
         # One row is nothing to share.
         count = min(3, B) if B > 1 else 0
         rows = {(B * k // count, B * (k + 1) // count) for k in range(count)}
-        assert rows <= {part[1:] for part in parts} and bool(rows) == bool(parts)
+        assert rows <= {part[1:] for part in parts}
+        assert bool(rows) == bool(parts)
         # The whole recurrence is shared, in both directions: no product of it waits for the BLAS.
         *before, _ = compiled.source.split("@njit\ndef ")
-        assert len(before) > 2 and all(text.endswith("@share_rows\n") for text in before) == (B > 1)
+        assert len(before) > 2
+        assert all(text.endswith("@share_rows\n") for text in before) == (B > 1)
         assert ("    product(" in compiled.source) == (B == 1)
 
 
@@ -80,9 +81,8 @@ def test_an_error_of_one_part_is_raised_when_all_are_done(three_threads: None) -
             raise ValueError(f"rows from {first}")
         done.append(last)
 
-    with share.team(6):
-        with pytest.raises(ValueError, match="rows from 2"):
-            share._together(6, each)
+    with share.team(6), pytest.raises(ValueError, match="rows from 2"):
+        share._together(6, each)
     assert done == [2]
 
 
@@ -100,12 +100,12 @@ def test_products(shape: tuple[int, int, int], turned: bool, three_threads: None
 
 
 @pytest.fixture
-def blas_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def blas_threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of the BLAS's threads, which is 4 at first, after every time that it is set."""
     count = [4]
     monkeypatch.setattr(share, "threads", lambda: count[-1])
     monkeypatch.setattr(share, "set_threads", count.append)
-    yield count
+    return count
 
 
 def test_the_blas_has_its_threads_again_afterwards(blas_threads: list[int]) -> None:
