@@ -17,7 +17,7 @@ from tensorgrad.compile.ir import Program, Var, verify
 from tensorgrad.compile.kernels import fast_page, wanted
 from tensorgrad.compile.lower import lower
 from tensorgrad.compile.notes import name_outputs, notes
-from tensorgrad.compile.passes import optimise
+from tensorgrad.compile.passes import optimise, optimise_for_numpy
 from tensorgrad.compile.report import explain
 from tensorgrad.compile.signature import Call, FreeSizes, Guard, free_sizes, leaf_names
 from tensorgrad.compile.sizes import SizeUnknown, Symbols
@@ -270,8 +270,10 @@ class Compiled:
         name = getattr(self.fn, "__name__", "step")
         about = partial(notes, program, traced)
         name = name if name.isidentifier() else "step"
-        page = emit(program, name, where, about)
         fast = fast_page(program, name, where) if self._fast else None
+        for_numpy = optimise_for_numpy(program)
+        log += for_numpy if fast is None else []
+        page = emit(program, name, where, about)
         return Executable(page, program, traced, where, log, why, fast)
 
 

@@ -217,6 +217,8 @@ class _Writer(Script):
             self.line(f'np.take({args[0]}, {args[1]}, axis=0, out={text}, mode="clip")')
         elif eqn.op == "sum":
             self.line(f"{expression(eqn, args)[:-1]}, out={text})")
+        elif eqn.op == "row_dot":
+            self.line(f"np.matmul({args[0]}[..., None, :], {args[1]}[..., None], out={text}[..., None])")
         elif eqn.op == "dot":
             fn = "np.dot" if eqn.out.ndim == 2 and eqn.args[0].ndim == 2 else "np.matmul"
             fn = "product_shared" if eqn.params.get("shared") else fn

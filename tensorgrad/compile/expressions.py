@@ -256,6 +256,7 @@ EXPRESSIONS: dict[str, Callable[[Names, dict[str, Any], Any], str]] = {
     "prod": lambda n, p, e: f"{n[0]}.prod({_axis(p, e.args[0].ndim)})",
     "cumsum": lambda n, p, e: f"{n[0]}.cumsum(axis={p['axes'][0]})",
     "dot": _dot,
+    "row_dot": lambda n, p, e: f"np.matmul({n[0]}[..., None, :], {n[1]}[..., None])[..., 0]",
     "inv": lambda n, p, e: f"np.linalg.inv({n[0]})",
     "solve": lambda n, p, e: f"np.linalg.solve({n[0]}, {n[1]})",
     "stays": lambda n, p, e: f"stays({n[0]}, {_place(n[1:], p)})",

@@ -125,7 +125,7 @@ _LONGEST = 40
 """The most letters of a name, so that lines can be read and folded."""
 
 
-_OWN = {"np", "t", "buffers", "make_buffers", "contiguous", "product_shared"}
+_OWN = {"np", "t", "buffers", "make_buffers", "contiguous", "product_shared", "aligned"}
 """What pages have names for, whatever they compute."""
 
 _BUILTINS = {"range", "reversed", "bool", "len", "max", "int", "tuple", "ValueError"}
@@ -147,7 +147,12 @@ def unused(wish: str | None, taken: set[str]) -> str:
 
 
 class Script:
-    """The lines of a page and the names in it: `script[variable]` is how a variable is written."""
+    """The lines of a page and the names in it: `script[variable]` is how a variable is written.
+
+    empty: what makes a buffer.
+    """
+
+    empty = "np.empty"
 
     def __init__(self, name: str, sizes: dict[str, tuple[int, int]]) -> None:
         self.sizes = sizes
@@ -258,5 +263,5 @@ class Script:
         for b in self.room.buffers:
             shape = shape_text(b.shape)
             names = textwrap.shorten(", ".join(b.names), 60, placeholder=" and others")
-            lines.append(f"        np.empty({shape}, {dtype_text(b.dtype)}),  # {names}")
+            lines.append(f"        {self.empty}({shape}, {dtype_text(b.dtype)}),  # {names}")
         return "\n".join([*lines, "    ]"])

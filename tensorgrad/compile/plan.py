@@ -16,6 +16,7 @@ VIEWS = {"reshape", "transpose", "broadcast", "index", "flip", "check_range"}
 WITH_OUT = ELEMENTWISE - {"cast"} | {
     "copy",
     "dot",
+    "row_dot",
     "minus_one_hot",
     "one_hot",
     "sum",

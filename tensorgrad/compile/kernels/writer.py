@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -47,8 +48,8 @@ class FastPage(Page):
     """A page and its kernels. shown: the text of all of it. targets: what became of each loop."""
 
     def __init__(self, page: Page, kernels: list[Kernel], targets: list[str]) -> None:
-        names = {**page.names, **{k.name: build(k) for k in kernels}, "contiguous": contiguous}
-        names["product_shared"] = product_shared
+        names = {**page.names, **{k.name: build(k) for k in kernels}}
+        names |= {"contiguous": contiguous, "product_shared": product_shared, "aligned": aligned}
         super().__init__(page.source, page.name, names, page.buffers)
         loops = [k for k in kernels if k.is_loop] or kernels
         self.rows = [rows_of_kernel(k) for k in loops]
@@ -69,12 +70,25 @@ def contiguous(x: Any) -> Any:
     return x if x.flags.carray else np.array(x, order="C")
 
 
+def aligned(shape: tuple[int, ...], dtype: Any) -> Any:
+    """An empty array that begins where a line of the cache does: no vector of it lies in two lines."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = np.empty(size + _LINE, np.uint8)
+    start = -room.ctypes.data % _LINE
+    return room[start : start + size].view(dtype).reshape(shape)
+
+
+_LINE = 64
+
+
 class _History(NamedTuple):
     wish: str
     text: str
 
 
 class _FastWriter(_Writer):
+    empty = "aligned"
+
     def __init__(self, program: Program, name: str, sizes: dict[str, tuple[int, int]]) -> None:
         super().__init__(program, name, sizes)
         self.kernels: list[Kernel] = []

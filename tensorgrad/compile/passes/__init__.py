@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from tensorgrad.compile.ir import Pieces, Program, verify
 from tensorgrad.compile.passes.arrange import (
@@ -12,6 +13,7 @@ from tensorgrad.compile.passes.arrange import (
     views_outside,
 )
 from tensorgrad.compile.passes.clean import common_subexpressions, dead_code
+from tensorgrad.compile.passes.for_numpy import row_products, scaled_later
 from tensorgrad.compile.passes.kept import small_results_kept
 from tensorgrad.compile.passes.lookups import lookups
 from tensorgrad.compile.passes.order import least_memory
@@ -21,7 +23,7 @@ from tensorgrad.compile.passes.regroup import regroup, rows_added
 from tensorgrad.compile.passes.simplify import simplify
 from tensorgrad.compile.passes.split import split_loops
 
-__all__ = ["PASSES", "optimise", "within"]
+__all__ = ["FOR_NUMPY", "PASSES", "optimise", "optimise_for_numpy", "within"]
 
 
 def within(run: Callable[[Program], None]) -> Callable[[Program], None]:
@@ -79,10 +81,26 @@ PASSES: list[tuple[str, Callable[[Program], None]]] = [
 ]
 
 
+FOR_NUMPY: list[tuple[str, Callable[[Program], None]]] = [
+    ("products of rows", within(row_products)),
+    ("scaled later", within(scaled_later)),
+]
+"""What comes after them where NumPy does all the work."""
+
+
 def optimise(program: Program) -> list[tuple[str, tuple[int, int]]]:
     """Run all passes, verifying after each; the numbers of equations outside and inside loops after each."""
-    log = [("traced", program.count())]
-    for name, run in PASSES:
+    return [("traced", program.count()), *_run(PASSES, program)]
+
+
+def optimise_for_numpy(program: Program) -> list[tuple[str, tuple[int, int]]]:
+    """The same with the passes that only NumPy gains by."""
+    return _run(FOR_NUMPY, program)
+
+
+def _run(passes: list[Any], program: Program) -> list[tuple[str, tuple[int, int]]]:
+    log = []
+    for name, run in passes:
         run(program)
         verify(program, name)
         log.append((name, program.count()))

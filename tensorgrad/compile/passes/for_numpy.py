@@ -1,0 +1,90 @@
+"""What takes fewer passes over memory in NumPy; kernels compute it on their way in any case.
+
+sum of x * y along rows            becomes   the product of each row of x with that of y
+(g / std).T @ x, x with few columns   becomes   g.T @ (x / std)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from tensorgrad.compile.builder import Builder
+from tensorgrad.compile.ir import Eqn, Loop, Pieces, Program, Var
+from tensorgrad.compile.passes.clean import dead_code
+
+__all__ = ["row_products", "scaled_later"]
+
+
+class _Block:
+    """Equations of one block, and how often what they make is read. made: also what is made around."""
+
+    def __init__(self, eqns: list[Any], ends: list[Any], around: dict[int, Any]) -> None:
+        self.eqns = eqns
+        inner = [a for e in eqns if isinstance(e, Loop) for b in e.body for a in b.args]
+        self.uses = Counter(id(a) for a in [*ends, *inner, *(a for e in eqns for a in e.args)])
+        self.made = {**around, **{id(e.out): e for e in eqns if isinstance(e, Eqn)}}
+
+    def alone(self, x: Any, *ops: str) -> Eqn | None:
+        """The equation that makes x, if it is one of these and nothing else reads x."""
+        made = self.made.get(id(x))
+        return made if made is not None and made.op in ops and self.uses[id(x)] == 1 else None
+
+
+def row_products(program: Program) -> None:
+    """Sums along rows of products are products of rows: the matrix of products is not written."""
+    whole = _Block(program.eqns, program.outputs, {})
+    for eqn in program.eqns:
+        if isinstance(eqn, Loop) and not isinstance(eqn, Pieces):
+            ends = [c.after for c in eqn.carries] + [o.inner for o in eqn.outs]
+            _row_products(_Block(eqn.body, ends, whole.made))
+    _row_products(whole)
+    dead_code(program)
+
+
+def _row_products(block: _Block) -> None:
+    for eqn in block.eqns:
+        total = block.alone(eqn.args[0], "dot") if eqn.op == "reshape" else None
+        ones = block.made.get(id(total.args[1])) if total is not None and total.out.ndim == 1 else None
+        if total is None or ones is None or ones.op != "full" or ones.params["value"] != 1:
+            continue
+        rows = total.args[0]
+        if (view := block.alone(rows, "reshape")) is not None:
+            rows = view.args[0]
+        product = block.alone(rows, "multiply", "square")
+        if product is None or eqn.out.shape != (*rows.shape[:-1], 1):
+            continue
+        x, y = product.args * (2 // len(product.args))
+        if x.shape == y.shape == rows.shape and x.dtype == y.dtype:
+            eqn.op, eqn.args, eqn.params = "row_dot", [x, y], {}
+
+
+def scaled_later(program: Program) -> None:
+    """A matrix whose rows are scaled for one product alone, with a narrower one: that is scaled instead."""
+    block = _Block(program.eqns, program.outputs, {})
+    eqns: list[Any] = []
+    b = Builder(eqns)
+    for eqn in program.eqns:
+        found = _scaled(block, eqn) if eqn.op == "dot" else None
+        if found is not None:
+            op, g, scale = found
+            y, b.section = eqn.args[1], eqn.section
+            rows = b.reshape(g, (y.shape[0], g.shape[-1]))
+            column = b.reshape(scale, (y.shape[0], 1))
+            eqn.args = [b.transpose(rows, (1, 0)), b.emit(op, [y, column], y.shape, y.dtype)]
+        eqns.append(eqn)
+    program.eqns = eqns
+    dead_code(program)
+
+
+def _scaled(block: _Block, dot: Eqn) -> tuple[str, Var, Any] | None:
+    """For (g * scale).T @ x how, g and the scale, one number for each of its rows."""
+    turned = block.alone(dot.args[0], "transpose")
+    rows = turned and block.alone(turned.args[0], "reshape")
+    scaled = rows and block.alone(rows.args[0], "multiply", "divide")
+    if not scaled or dot.args[1].ndim != 2 or dot.out.ndim != 2:
+        return None
+    (g, scale), wide = scaled.args, scaled.out
+    fits = g.shape == wide.shape and scale.shape == (*wide.shape[:-1], 1) and g.dtype == scale.dtype
+    narrow = type(wide.shape[-1]) is type(dot.out.shape[1]) is int and dot.out.shape[1] < wide.shape[-1]
+    return (scaled.op, g, scale) if fits and narrow and dot.args[1].dtype == g.dtype else None
