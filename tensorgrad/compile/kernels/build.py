@@ -28,6 +28,7 @@ from numba.core.compiler import Compiler
 from tensorgrad.compile.kernels import blas, functions, packed
 from tensorgrad.compile.kernels.apart import apart
 from tensorgrad.compile.kernels.kernel import Kernel, Parameter
+from tensorgrad.compile.kernels.load import load, needs
 from tensorgrad.compile.kernels.share import Shared
 
 __all__ = ["CHECKED", "COMPILED", "FOLDER", "build", "cache_folder"]
@@ -142,14 +143,31 @@ def _compiled(text: str, signature: Any, path: Path | None) -> Callable[..., Any
         pipeline_class=_ArraysApart,
     )
     dispatcher = decorate(module.__dict__["kernel"])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dispatcher.compile(signature.args)
-    if not (path is not None and dispatcher.stats.cache_hits):
-        COMPILED.append(module.__name__)
+    symbols = path and path.with_suffix(".symbols")
+    if symbols is None or not symbols.exists() or not load(dispatcher, signature, _words(symbols)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dispatcher.compile(signature.args)
+        if symbols is None or not dispatcher.stats.cache_hits:
+            COMPILED.append(module.__name__)
+            if symbols is not None:
+                with contextlib.suppress(OSError):
+                    _write(symbols, "\n".join(needs(dispatcher)))
     dispatcher.disable_compile()
     found: Callable[..., Any] = dispatcher
     return found
+
+
+def _words(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").split()
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that others may be about to read: they find all of it, or what was there before."""
+    number, name = tempfile.mkstemp(dir=path.parent, suffix=".new")
+    with os.fdopen(number, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(name, path)
 
 
 def _written(key: str, text: str) -> Path | None:
@@ -164,10 +182,7 @@ def _written(key: str, text: str) -> Path | None:
             with tempfile.TemporaryFile(dir=folder / "__pycache__"):
                 return path
         (folder / "__pycache__").mkdir(parents=True, exist_ok=True)
-        number, name = tempfile.mkstemp(dir=folder, suffix=".new")
-        with os.fdopen(number, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(name, path)
+        _write(path, text)
     except OSError as reason:
         _say_once(f"compiled kernels cannot be kept in {folder} ({reason.strerror or reason})")
         return None

@@ -1,0 +1,39 @@
+"""Kept kernels loaded as they are: without all that numba can compile, which it would import first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import llvmlite.binding as llvm
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.runtime import rtsys
+
+__all__ = ["load", "needs"]
+
+
+def needs(dispatcher: Any) -> list[str]:
+    """The symbols that a compiled kernel takes from the process."""
+    (made,) = dispatcher.overloads.values()
+    module = made.library._final_module
+    names = [x.name for x in (*module.functions, *module.global_variables) if x.is_declaration]
+    return sorted(name for name in names if not name.startswith("llvm."))
+
+
+def load(dispatcher: Any, signature: Any, symbols: Iterable[str]) -> bool:
+    """Whether the kernel was kept, and is there now.
+
+    LLVM ends the process where a symbol is missing, so those that were needed are asked for first. What numba
+    does for kept functions itself comes to the same, and takes 0.2 s more in a process that compiles nothing.
+    """
+    target = dispatcher.targetctx
+    with global_compiler_lock:
+        rtsys.initialize(target)
+        if not all(map(llvm.address_of_symbol, symbols)):
+            return False
+        made = dispatcher._cache._load_overload(signature.args, target)
+        if made is None:
+            return False
+        target.insert_user_function(made.entry_point, made.fndesc, [made.library])
+        dispatcher.add_overload(made)
+    return True
