@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 
+# What is imported and collected before the first test stays, and to look for garbage in it takes seconds.
+gc.disable()
 # Before NumPy loads: at the sizes of tests a second thread of its matrix products only waits for the first.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Nor is a program under test to speak of the kernels that somebody chose for this machine.
@@ -22,6 +24,10 @@ settings.register_profile("fixed", deadline=None, derandomize=True, database=Non
 settings.load_profile("fixed")
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
