@@ -69,7 +69,7 @@ def test_planted_errors_are_caught(name: str) -> None:
         gradcheck(planted(backward), [X, Y])
 
 
-@pytest.mark.parametrize("name", set(WRONG) - {"operands exchanged", "cotangent ignored"})
+@pytest.mark.parametrize("name", sorted(WRONG.keys() - {"operands exchanged", "cotangent ignored"}))
 def test_only_the_wrong_input_is_listed(name: str) -> None:
     backward, culprit = WRONG[name]
     other = {"input 0": "input 1", "input 1": "input 0"}[culprit]

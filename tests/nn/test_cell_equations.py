@@ -176,7 +176,9 @@ def test_every_cell_is_held_against_its_equations():
     assert {name for name, _, _ in EQUATIONS} | {"slstm"} == set(nn.CELLS)
 
 
-@pytest.mark.parametrize(("kind", "options", "step"), EQUATIONS, ids=lambda x: str(x) if x else "")
+@pytest.mark.parametrize(
+    ("kind", "options", "step"), EQUATIONS, ids=lambda x: getattr(x, "__name__", x and str(x))
+)
 def test_a_cell_computes_its_equations(kind, options, step):
     rng = np.random.default_rng(0)
     cell = nn.make_cell(kind, D, H, seed=1, **options)
