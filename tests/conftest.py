@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 import os
 
-# What is imported and collected before the first test stays, and to look for garbage in it takes seconds.
-gc.disable()
 # Before NumPy loads: at the sizes of tests a second thread of its matrix products only waits for the first.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Nor is a program under test to speak of the kernels that somebody chose for this machine.
@@ -18,6 +16,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+# What is imported and collected before the first test stays, and to look for garbage in it takes seconds.
+gc.disable()
 
 # The same examples in every run: what fails here fails everywhere, and what passes is not left to luck.
 settings.register_profile("fixed", deadline=None, derandomize=True, database=None)
