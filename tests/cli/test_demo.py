@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from tensorgrad import viz
+from tensorgrad.cli import check, main, runs
 from tensorgrad.cli import demo as demo_module
-from tensorgrad.cli import main, runs
 from tensorgrad.data import Vocabulary
 from tensorgrad.models.char_lm import CharLM
 from tensorgrad.models.corpus import python_reference
@@ -51,6 +51,12 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tup
 
 
 @pytest.fixture
+def few_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check takes most of the rest."""
+    monkeypatch.setattr(check, "_SAMPLED", 4)
+
+
+@pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take most of a short demo's time."""
     monkeypatch.setattr(demo_module, "_pictures", lambda *args: iter(()))
@@ -80,7 +86,7 @@ def test_it_checks_trains_draws_and_says_where_everything_is(
     assert len(runs.read_log(out / "log.csv")["loss"]) == 8
 
 
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_pictures", "few_differences")
 def test_what_it_leaves_can_be_sampled_and_gone_on_with(
     run: Callable[..., tuple[int, str, Path]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,7 +97,7 @@ def test_what_it_leaves_can_be_sampled_and_gone_on_with(
     assert [step.number for step in trainer.run()] == [9]
 
 
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_pictures", "few_differences")
 def test_the_same_seed_gives_the_same_demo(run: Callable[..., tuple[int, str, Path]], tmp_path: Path) -> None:
     models = []
     for k, seed in enumerate(("3", "3", "4")):
@@ -133,6 +139,7 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(python_reference())
 
 
+@pytest.mark.usefixtures("few_differences")
 def test_without_graphviz_the_png_is_left_as_text(
     run: Callable[..., tuple[int, str, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +153,7 @@ def test_without_graphviz_the_png_is_left_as_text(
     assert re.search(r"graph\.svg \(\.dot\)\n    .*needs Graphviz", said)
 
 
+@pytest.mark.usefixtures("few_differences")
 def test_without_matplotlib_everything_else_is_there(
     run: Callable[..., tuple[int, str, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +188,7 @@ def test_gradients_that_differ_are_said_and_end_with_status_1(
     assert "manual differs" in said
 
 
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_pictures", "few_differences")
 def test_interrupted_it_says_what_can_be_done_with_what_is_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
