@@ -69,22 +69,24 @@ def _kernels_are_kept_for_this_session(tmp_path_factory: pytest.TempPathFactory)
         yield
 
 
-@pytest.fixture(autouse=True)
-def _kernels_everywhere_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _kernels_everywhere_if_asked() -> Iterator[None]:
     """With TENSORGRAD_TEST_KERNELS=all what compiles has kernels; with =checked such as check every index,
     and with =shared such as three threads share.
 
     It takes many minutes.
     """
     mode = os.environ.get("TENSORGRAD_TEST_KERNELS")
-    if mode:
-        from tensorgrad.compile import api
-        from tensorgrad.compile.kernels import build
+    with pytest.MonkeyPatch.context() as patch:
+        if mode:
+            from tensorgrad.compile import api
+            from tensorgrad.compile.kernels import build
 
-        monkeypatch.setattr(api, "wanted", _always)
-        monkeypatch.setattr(build, "CHECKED", mode == "checked")
-        if mode == "shared":
-            _three_threads(monkeypatch)
+            patch.setattr(api, "wanted", _always)
+            patch.setattr(build, "CHECKED", mode == "checked")
+            if mode == "shared":
+                _three_threads(patch)
+        yield
 
 
 @pytest.fixture
@@ -93,14 +95,14 @@ def three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     _three_threads(monkeypatch)
 
 
-def _three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def _three_threads(patch: pytest.MonkeyPatch) -> None:
     from tensorgrad.compile.kernels import finish, share
 
     for module in (finish, share):
-        monkeypatch.setattr(module, "threads", lambda: 3)
-    monkeypatch.setattr(share, "set_threads", lambda count: None)
+        patch.setattr(module, "threads", lambda: 3)
+    patch.setattr(share, "set_threads", lambda count: None)
     for name in ("LEAST_ROWS", "LEAST_WORK", "LEAST_PRODUCT", "BLOCK"):
-        monkeypatch.setattr(share, name, 1)
+        patch.setattr(share, name, 1)
 
 
 def _always(fast: bool) -> bool:
