@@ -229,6 +229,7 @@ def test_a_training_step(piece: Any) -> None:
 
 
 # --- in less memory ----------------------------------------------------------------------------------------
+@pytest.mark.usefixtures("numpy_pages")
 @pytest.mark.parametrize("cell", nn.CELLS)
 def test_only_outputs_grow_with_the_length(cell: str) -> None:
     """For each timestep room for the outputs and their cotangents, and the state of a twentieth."""
@@ -269,6 +270,7 @@ def test_it_grows_like_the_square_root() -> None:
     assert needed[1] < 2.05 * needed[0]
 
 
+@pytest.mark.usefixtures("numpy_pages")
 def test_what_is_kept_is_not_computed_again() -> None:
     """The slope of tanh needs nothing but its results, which are the outputs."""
     step = tg.compile(tg.value_and_grad(mean_square))
@@ -280,6 +282,7 @@ def test_what_is_kept_is_not_computed_again() -> None:
     assert "np.dot" not in again.split("np.tanh")[0]
 
 
+@pytest.mark.usefixtures("numpy_pages")
 def test_each_layer_is_computed_again_by_itself() -> None:
     def loss(net: Any, xs: Any) -> Any:
         return (net(xs, checkpoint=3)[0] ** 2).mean()

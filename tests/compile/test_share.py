@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tensorgrad as tg
+from tensorgrad import nn
 
 from . import test_random_loops
 from .common import assert_same, batch, loss_of, tagger
@@ -62,6 +63,22 @@ def test_loops_at_random(seed: int, three_threads: None, monkeypatch: pytest.Mon
     compiled = tg.compile
     monkeypatch.setattr(tg, "compile", lambda fn: compiled(fn, fast=True))
     test_random_loops.test_loops_that_share_stacks(seed)
+
+
+def test_a_constant_matrix_is_packed_too(three_threads: None) -> None:
+    def fn(xs: Any) -> Any:
+        W = np.arange(9.0).reshape(3, 3) / 20
+
+        def cell(x: Any, h: Any) -> Any:
+            h = tg.tanh(x + h @ W)
+            return h, h
+
+        return (nn.unroll(cell, xs, np.zeros((4, 3))).outputs ** 2).sum()
+
+    step, xs = tg.value_and_grad(fn), np.random.default_rng(0).standard_normal((5, 4, 3))
+    compiled = tg.compile(step, fast=True)
+    assert_same(compiled(xs), step(xs))
+    assert "W_packed" in compiled.source
 
 
 def test_totals_do_not_depend_on_who_is_first(three_threads: None) -> None:

@@ -152,7 +152,9 @@ class LoopKernel:
             if (id(W), turned) not in self.packed:
                 inner, outer = W.shape[::-1] if turned else W.shape
                 size = (packed_length(inner, outer, W.dtype),)
-                name = self.kernel.room(f"{W.name or 'W'}_packed", W.dtype, size, alone=True)
+                name = self.kernel.room(
+                    f"{getattr(W, 'name', None) or 'W'}_packed", W.dtype, size, alone=True
+                )
                 self.packed[id(W), turned] = name
                 self.kernel.written.add(name)
                 self.kernel.line(f"pack{'_turned' * turned}({self.kernel.array(W)}, {name})")
