@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import runpy
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,10 @@ WAYS = list(
 )
 
 
-# Every 23rd of 432: each choice is met in many company.
-@pytest.mark.parametrize(("cell", "layers", "way", "ragged", "drop", "piece"), WAYS[::23])
+# 19 of 432, in which 117 of the 129 pairs of choices meet.
+@pytest.mark.parametrize(
+    ("cell", "layers", "way", "ragged", "drop", "piece"), random.Random(23).sample(WAYS, 19)
+)
 def test_layers(cell: str, layers: int, way: str, ragged: bool, drop: float, piece: Any) -> None:
     def loss(net: Any, xs: Any, lengths: Any) -> Any:
         out, state = net(xs, None, lengths, way == "reverse", checkpoint=piece)
