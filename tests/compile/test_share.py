@@ -58,7 +58,8 @@ def test_a_step_is_what_eager_mode_gives(
         assert ("    product(" in compiled.source) == (B == 1)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+# The second has a loop within a loop that has no state.
+@pytest.mark.parametrize("seed", [0, 9004])
 def test_loops_at_random(seed: int, three_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = tg.compile
     monkeypatch.setattr(tg, "compile", lambda fn: compiled(fn, fast=True))

@@ -34,6 +34,8 @@ def _is_product(eqn: Any, lead: tuple[Any, ...], inside: set[int]) -> bool:
 
 def obstacle(loop: Loop, made: dict[int, Any]) -> str:
     """Why a loop stays in NumPy; empty if it can be a kernel."""
+    if any(isinstance(e, Loop) for e in loop.body):
+        return "a loop within"
     lead = rows_of(loop)
     inside = {id(e.out) for e in loop.body if isinstance(e, Eqn)} | {id(x) for _, x in loop.xs}
     inside |= {id(c.before) for c in loop.carries}
