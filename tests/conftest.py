@@ -100,8 +100,8 @@ def three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 def _three_threads(patch: pytest.MonkeyPatch) -> None:
     from tensorgrad.compile.kernels import finish, share
 
-    for module in (finish, share):
-        patch.setattr(module, "threads", lambda: 3)
+    patch.setattr(finish, "threads_at_rest", lambda: 3)
+    patch.setattr(share, "threads", lambda: 3)
     patch.setattr(share, "set_threads", lambda count: None)
     for name in ("LEAST_ROWS", "LEAST_WORK", "LEAST_PRODUCT", "BLOCK"):
         patch.setattr(share, name, 1)

@@ -359,6 +359,19 @@ def test_kernels_are_kept_and_damage_is_survived(tmp_path: Path, monkeypatch: py
         assert compiled_anew(model, xs, ys) == 3
 
 
+@pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"no_such_symbol"])
+def test_what_symbols_are_needed_may_be_lost(
+    text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then numba loads the kernels."""
+    monkeypatch.setenv("TENSORGRAD_CACHE", str(tmp_path))
+    model, (xs, ys, _) = tagger("rnn"), batch(5, 3)
+    assert compiled_anew(model, xs, ys) == 3
+    for symbols in tmp_path.glob("*.symbols"):
+        symbols.write_bytes(text)
+    assert compiled_anew(model, xs, ys) == 0
+
+
 def test_another_process_compiles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does it import what numba compiles with, unless a symbol is not to be had without; it can compile
     what is new all the same."""

@@ -87,7 +87,7 @@ def test_checked_packed_products_look_at_what_they_are_given() -> None:
 def test_small_products_are_left_to_the_blas_by_one_thread(
     count: int | None, least: int, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finish, "threads", lambda: count)
+    monkeypatch.setattr(finish, "threads_at_rest", lambda: count)
     monkeypatch.setattr(finish, "_LEAST", least)
     model, (xs, ys, _) = tagger("rnn"), batch(5, 3)
     step = tg.compile(tg.value_and_grad(loss_of), fast=True)

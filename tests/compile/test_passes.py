@@ -321,6 +321,21 @@ def test_the_narrower_matrix_is_scaled() -> None:
     assert not {e.out.shape[-1] for e in backward} & {16}
 
 
+def test_only_whole_rows_are_scaled_later() -> None:
+    rng = np.random.default_rng(0)
+    g, s, y = rng.standard_normal((3, 5, 4)), rng.uniform(1, 2, (3, 5, 1)), rng.standard_normal((3, 2))
+    assert_same(*(f(g, s, y) for f in each_way(lambda g, s, y: (g * s).reshape(len(g), -1).T @ y)))
+    y = rng.standard_normal((15, 2))
+    for same in (np.float64, np.int64):
+        args = [(4 * x).astype(same) for x in (g, s, y)]
+        assert_same(*(f(*args) for f in each_way(lambda g, s, y: (g / s).reshape(-1, 4).T @ y)))
+
+
+def each_way(fn: Any) -> tuple[Any, Any]:
+    """fn compiled, and as it is."""
+    return tg.compile(fn), fn
+
+
 def test_the_gradients_of_gates_are_joined_once() -> None:
     """What the GRU's weights for x and for h need differs in the candidate alone: no second stack is made."""
     program = compiled_program("gru")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -104,6 +106,28 @@ def test_an_error_of_one_part_is_raised_when_all_are_done(three_threads: None) -
     assert done == [2]
 
 
+def test_without_new_threads_this_one_does_it_all(
+    three_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at the end of the interpreter, which may come between two parts."""
+
+    class Ending(ThreadPoolExecutor):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+            if args[0] > 2:
+                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+            return super().submit(fn, *args, **kwargs)
+
+    with Ending(1) as pool, share.team(6):
+        monkeypatch.setattr(share, "_pool", lambda: pool)
+        assert share._together(6, lambda first, last: (first, last)) == [(0, 2), (2, 4), (4, 6)]
+
+
+def test_no_thread_warns_of_what_overflows(three_threads: None) -> None:
+    x = np.full((6, 4), 1e300)
+    with share.team(6), np.errstate(all="ignore"):
+        assert np.isinf(share.product_shared(x, x.T)).all()
+
+
 @pytest.mark.parametrize("shape", [(7, 5, 3), (3, 5, 7), (2, 4, 2)])
 @pytest.mark.parametrize("turned", [False, True])
 def test_products(shape: tuple[int, int, int], turned: bool, three_threads: None) -> None:
@@ -123,6 +147,7 @@ def blas_threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     count = [4]
     monkeypatch.setattr(share, "threads", lambda: count[-1])
     monkeypatch.setattr(share, "set_threads", count.append)
+    monkeypatch.setattr(share, "_TEAMS", share._Teams())
     return count
 
 
@@ -154,6 +179,35 @@ def test_teams_at_the_same_time(blas_threads: list[int]) -> None:
     leave.set()
     thread.join()
     assert blas_threads == [4, 1, 1, 4]
+
+
+def test_who_asks_meanwhile_is_told_of_all_threads(blas_threads: list[int]) -> None:
+    """What is compiled does not depend on what others do at the time."""
+    assert share.threads_at_rest() == 4
+    with share.team(64):
+        assert share.threads() == 1
+        assert share.threads_at_rest() == 4
+
+
+def test_what_an_interrupt_left_is_mended_by_the_next_step(blas_threads: list[int]) -> None:
+    share._TEAMS.at_work.add(threading.get_ident())
+    share._TEAMS.count = 4
+    blas_threads.append(1)
+    with share.team(64):
+        pass
+    assert blas_threads[-1] == 4
+    assert not share._TEAMS.at_work
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
+def test_a_fork_in_the_middle_of_a_step_begins_at_rest(blas_threads: list[int]) -> None:
+    with share.team(64):
+        pool = share._pool()
+        share._forked()
+        assert blas_threads == [4, 1, 4]
+        assert not share._TEAMS.at_work
+        assert share._pool() is not pool
+    assert blas_threads == [4, 1, 4]
 
 
 def test_the_number_of_threads_is_openblas_s() -> None:

@@ -143,8 +143,8 @@ def _compiled(text: str, signature: Any, path: Path | None) -> Callable[..., Any
         pipeline_class=_ArraysApart,
     )
     dispatcher = decorate(module.__dict__["kernel"])
-    symbols = path and path.with_suffix(".symbols")
-    if symbols is None or not symbols.exists() or not load(dispatcher, signature, _words(symbols)):
+    symbols = path and _symbols(path)
+    if symbols is None or not load(dispatcher, signature, _words(symbols)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dispatcher.compile(signature.args)
@@ -158,8 +158,13 @@ def _compiled(text: str, signature: Any, path: Path | None) -> Callable[..., Any
     return found
 
 
+def _symbols(path: Path) -> Path:
+    """The file in which the symbols stand that a module's machine code needs."""
+    return path.with_suffix(".symbols")
+
+
 def _words(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").split()
+    return path.read_text(encoding="utf-8", errors="replace").split() if path.is_file() else []
 
 
 def _write(path: Path, text: str) -> None:
@@ -196,7 +201,7 @@ def _machine_code(path: Path) -> Iterator[Path]:
 
 def _forget(path: Path) -> None:
     """Delete what was kept of a kernel."""
-    for kept in list(_machine_code(path)):
+    for kept in [*_machine_code(path), _symbols(path)]:
         with contextlib.suppress(OSError):
             kept.unlink()
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from tensorgrad.compile.ir import Eqn, Loop, Pieces, Program
-from tensorgrad.compile.kernels.blas import blas, threads
+from tensorgrad.compile.kernels.blas import blas
 from tensorgrad.compile.kernels.fuse import Fused
 from tensorgrad.compile.kernels.loop import obstacle
 from tensorgrad.compile.kernels.rows import definitions, row_sum, same
+from tensorgrad.compile.kernels.share import threads_at_rest
 from tensorgrad.compile.passes.clean import dead_code
 
 __all__ = ["packed_products", "plain_sums", "shared_products"]
@@ -47,7 +48,7 @@ _LEAST = 2**13
 
 def _worth_packing(dots: list[Eqn]) -> list[Eqn]:
     """Those of a loop's products that are faster so."""
-    fit, count = [e for e in dots if _is_packable(e)], threads()
+    fit, count = [e for e in dots if _is_packable(e)], threads_at_rest()
     if count is None:
         # Not OpenBLAS. Of other libraries nothing is known; plain loops, where there is none, are slower.
         return fit if blas() is None else []

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from tensorgrad.compile.kernels.blas import set_threads, threads
 from tensorgrad.compile.kernels.kernel import Kernel
 
-__all__ = ["Shared", "product_shared", "rows_of_kernel", "team"]
+__all__ = ["Shared", "product_shared", "rows_of_kernel", "team", "threads_at_rest"]
 
 LEAST_ROWS = 8
 """Fewer would have a thread read a matrix for little."""
@@ -32,14 +33,18 @@ LEAST_PRODUCT = 2**23
 """And so many multiplications in a product."""
 
 BLOCK = 4
+"""Each thread's rows begin at a multiple of this, for packed products take several rows at a time."""
 
 
 class _Teams:
-    """Who is at work. count: the BLAS's threads when nobody is."""
+    """at_work: the threads that have others share what they call. count: the BLAS's threads when none is.
+
+    here.count: how many share what this thread calls.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.at_work = 0
+        self.at_work: set[int] = set()
         self.count = 1
         self.here = threading.local()
 
@@ -47,48 +52,80 @@ class _Teams:
 _TEAMS = _Teams()
 
 
+def threads_at_rest() -> int | None:
+    """The number of threads that NumPy's BLAS has while nobody shares; None where it cannot be asked."""
+    with _TEAMS.lock:
+        return _TEAMS.count if _TEAMS.at_work else threads()
+
+
 @contextmanager
 def team(rows: int) -> Iterator[None]:
     """While it lasts, threads share what this thread calls, if there are rows enough for several."""
-    with _TEAMS.lock:
-        if not _TEAMS.at_work:
-            _TEAMS.count = threads() or 1
-        several = min(_TEAMS.count, rows // LEAST_ROWS)
-        if several > 1:
-            _TEAMS.at_work += 1
-            set_threads(1)
+    several = min(threads_at_rest() or 1, rows // LEAST_ROWS)
     if several < 2:
         yield
         return
-    _TEAMS.here.count = several
+    me = threading.get_ident()
     try:
+        with _TEAMS.lock:
+            if not _TEAMS.at_work:
+                _TEAMS.count = threads() or 1
+            _TEAMS.at_work.add(me)
+            set_threads(1)
+        _TEAMS.here.count = several
         yield
     finally:
         _TEAMS.here.count = 1
         with _TEAMS.lock:
-            _TEAMS.at_work -= 1
-            if not _TEAMS.at_work:
-                set_threads(_TEAMS.count)
+            if me in _TEAMS.at_work:
+                _TEAMS.at_work.remove(me)
+                if not _TEAMS.at_work:
+                    set_threads(_TEAMS.count)
 
 
 def _together(length: int, each: Callable[[int, int], Any]) -> list[Any]:
     """What each(first, last) returns for parts of a length, all at once; the first in this thread."""
     count = min(_TEAMS.here.count, length // LEAST_ROWS)
     blocks = -(-length // BLOCK)
-    ends = [min(length, BLOCK * (blocks * k // count)) for k in range(count + 1)]
-    pool = _pool(os.getpid(), count)
-    others = [pool.submit(each, ends[k], ends[k + 1]) for k in range(1, count)]
+    first, *left = pairwise(min(length, BLOCK * (blocks * k // count)) for k in range(count + 1))
+
+    def quietly(start: int, stop: int) -> Any:
+        # NumPy's state of errors is a thread's own.
+        with np.errstate(all="ignore"):
+            return each(start, stop)
+
+    others = []
     try:
-        mine = each(0, ends[1])
+        while left:
+            others.append(_pool().submit(quietly, *left[0]))
+            del left[0]
+    except RuntimeError:
+        # The interpreter is about to end and starts no thread any more: what is left is done here.
+        pass
+    try:
+        mine = [each(*part) for part in (first, *left)]
     finally:
         wait(others)
-    return [mine, *(other.result() for other in others)]
+    return [mine[0], *(other.result() for other in others), *mine[1:]]
 
 
 @cache
-def _pool(process: int, count: int) -> ThreadPoolExecutor:
-    """Threads that wait for work. process: a fork has none of its parent's threads."""
-    return ThreadPoolExecutor(count - 1, "tensorgrad")
+def _pool() -> ThreadPoolExecutor:
+    """Threads that wait for work; one is started when there is work and none waits."""
+    return ThreadPoolExecutor(max(2, os.cpu_count() or 1), "tensorgrad")
+
+
+def _forked() -> None:
+    """A fork has none of its parent's threads, whatever they were at."""
+    global _TEAMS
+    before, _TEAMS = _TEAMS, _Teams()
+    _pool.cache_clear()
+    if before.at_work:
+        set_threads(before.count)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _several(length: int) -> bool:

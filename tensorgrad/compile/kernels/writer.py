@@ -41,18 +41,24 @@ def emit_fast(program: Program, name: str, sizes: dict[str, tuple[int, int]]) ->
     verify(program, "kernels: fuse")
     writer = _FastWriter(program, name, sizes)
     page = writer.page()
-    return FastPage(page, writer.kernels, writer.targets) if writer.kernels else None
+    if not writer.kernels:
+        return None
+    # A loop over time in NumPy needs the BLAS's own threads.
+    return FastPage(page, writer.kernels, writer.targets, all(writer.is_fast.values()))
 
 
 class FastPage(Page):
-    """A page and its kernels. shown: the text of all of it. targets: what became of each loop."""
+    """A page and its kernels. shown: the text of all of it. targets: what became of each loop.
 
-    def __init__(self, page: Page, kernels: list[Kernel], targets: list[str]) -> None:
+    sharable: whether several threads may share what it does.
+    """
+
+    def __init__(self, page: Page, kernels: list[Kernel], targets: list[str], sharable: bool) -> None:
         names = {**page.names, **{k.name: build(k) for k in kernels}}
         names |= {"contiguous": contiguous, "product_shared": product_shared, "aligned": aligned}
         super().__init__(page.source, page.name, names, page.buffers)
         loops = [k for k in kernels if k.is_loop] or kernels
-        self.rows = [rows_of_kernel(k) for k in loops]
+        self.rows = [rows_of_kernel(k) for k in loops] if sharable else []
         self.targets = targets
         rest = page.source.split("\n", 1)[1]
         shared = ["" if k.rows is None else "@share_rows\n" for k in kernels]
@@ -62,7 +68,7 @@ class FastPage(Page):
 
     def team(self, sizes: tuple[int, ...]) -> AbstractContextManager[None]:
         """As many as there are rows for in every loop over time."""
-        return team(min(rows(*sizes) for rows in self.rows))
+        return team(min((rows(*sizes) for rows in self.rows), default=0))
 
 
 def contiguous(x: Any) -> Any:

@@ -1,7 +1,9 @@
 """What takes fewer passes over memory in NumPy; kernels compute it on their way in any case.
 
-sum of x * y along rows            becomes   the product of each row of x with that of y
-(g / std).T @ x, x with few columns   becomes   g.T @ (x / std)
+    sum of x * y along rows               becomes   the product of each row of x with that of y
+    (g / std).T @ x, x with few columns   becomes   g.T @ (x / std)
+
+The latter overflows where x / std does, and the former where g / std does.
 """
 
 from __future__ import annotations
@@ -84,7 +86,10 @@ def _scaled(block: _Block, dot: Eqn) -> tuple[str, Var, Any] | None:
     scaled = rows and block.alone(rows.args[0], "multiply", "divide")
     if not scaled or dot.args[1].ndim != 2 or dot.out.ndim != 2:
         return None
-    (g, scale), wide = scaled.args, scaled.out
-    fits = g.shape == wide.shape and scale.shape == (*wide.shape[:-1], 1) and g.dtype == scale.dtype
-    narrow = type(wide.shape[-1]) is type(dot.out.shape[1]) is int and dot.out.shape[1] < wide.shape[-1]
-    return (scaled.op, g, scale) if fits and narrow and dot.args[1].dtype == g.dtype else None
+    (g, scale), wide, y = scaled.args, scaled.out, dot.args[1]
+    width, columns = wide.shape[-1], dot.out.shape[1]
+    fits = g.shape == wide.shape and scale.shape == (*wide.shape[:-1], 1)
+    fits = fits and len({g.dtype, scale.dtype, y.dtype, wide.dtype}) == 1
+    # The same rows one after the other, whatever B and T are.
+    fits = fits and type(width) is type(columns) is int and rows.out.shape[1:] == (width,)
+    return (scaled.op, g, scale) if fits and columns < width else None
