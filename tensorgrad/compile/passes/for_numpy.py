@@ -84,7 +84,7 @@ def _scaled(block: _Block, dot: Eqn) -> tuple[str, Var, Any] | None:
     turned = block.alone(dot.args[0], "transpose")
     rows = turned and block.alone(turned.args[0], "reshape")
     scaled = rows and block.alone(rows.args[0], "multiply", "divide")
-    if not scaled or dot.args[1].ndim != 2 or dot.out.ndim != 2:
+    if rows is None or scaled is None or dot.args[1].ndim != 2 or dot.out.ndim != 2:
         return None
     (g, scale), wide, y = scaled.args, scaled.out, dot.args[1]
     width, columns = wide.shape[-1], dot.out.shape[1]
