@@ -137,24 +137,12 @@ def train(
 
     Training that diverges ends with status 1 and leaves the last checkpoint.
     """
-    # A new run is made from all of them, each by its name.
-    asked = ctx.params
-    _check(asked)
+    _check(ctx.params)
     text = read_text(file)
     how = {"compiled": not eager, "fast": fast}
     try:
         with runs.limit_threads(threads):
-            if resume:
-                _refuse_fixed_options(ctx)
-                trainer = Trainer.resume(out / runs.CHECKPOINT, text, epochs=epochs, steps=steps, **how)
-                _check_goal(trainer, out)
-            else:
-                settings = _settings(asked, text)
-                _refuse_options_of_others(ctx, model)
-                trainer = Trainer(_model(asked, settings, text), text, settings, seed, **how)
-                runs.new_folder(
-                    out, "go on with the run in it with --resume, or name another folder with --out"
-                )
+            trainer = (_resumed if resume else _new)(ctx, out, text, how)
             for line in runs.describe(trainer, text):
                 print(line)
             if not resume:
@@ -184,12 +172,30 @@ def _check(asked: Mapping[str, Any]) -> None:
     runs.check_seed(asked["seed"])
 
 
-def _check_goal(trainer: Trainer, out: Path) -> None:
+def _resumed(ctx: typer.Context, out: Path, text: str, how: Mapping[str, Any]) -> Trainer:
+    """The run in the folder, with steps left to do."""
+    for option in runs.given(ctx, set(ctx.params) - _FREE - {"file"}):
+        raise UserError(f"{option} cannot be given with --resume: a run goes on as it was started")
+    goal = {name: ctx.params[name] for name in ("epochs", "steps")}
+    trainer = Trainer.resume(out / runs.CHECKPOINT, text, **goal, **how)
     if trainer.steps >= trainer.total:
         raise UserError(
             f"the run in {out} has done {trainer.steps:,} steps already, and {trainer.total:,} "
             "are asked for; ask for more with --steps or --epochs"
         )
+    return trainer
+
+
+def _new(ctx: typer.Context, out: Path, text: str, how: Mapping[str, Any]) -> Trainer:
+    """A run made from all options, each by its name, and an empty folder for it."""
+    asked = ctx.params
+    settings = _settings(asked, text)
+    for other, names in _OF.items():
+        for option in runs.given(ctx, names if other != asked["model"] else set()):
+            raise UserError(f"{option} is for --model {other}; this one is {asked['model']}")
+    trainer = Trainer(_model(asked, settings, text), text, settings, asked["seed"], **how)
+    runs.new_folder(out, "go on with the run in it with --resume, or name another folder with --out")
+    return trainer
 
 
 def _settings(asked: Mapping[str, Any], text: str) -> Settings:
@@ -252,14 +258,3 @@ def _fitted(settings: Settings, text: str, batch: int | None, window: int | None
             + ("" if trained_on > 1 else ", with --valid-fraction 0")
         )
     return dataclasses.replace(settings, batch=B, window=T)
-
-
-def _refuse_fixed_options(ctx: typer.Context) -> None:
-    for option in runs.given(ctx, set(ctx.params) - _FREE - {"file"}):
-        raise UserError(f"{option} cannot be given with --resume: a run goes on as it was started")
-
-
-def _refuse_options_of_others(ctx: typer.Context, model: str) -> None:
-    for other, names in _OF.items():
-        for option in runs.given(ctx, names if other != model else set()):
-            raise UserError(f"{option} is for --model {other}; this one is {model}")
