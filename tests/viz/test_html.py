@@ -32,6 +32,7 @@ from tensorgrad.viz.picture import Picture
 from tensorgrad.viz.place import place
 from tensorgrad.viz.writers import html
 from tensorgrad.viz.writers.html import to_html
+from tensorgrad.viz.writers.page_data import _number
 
 from .conftest import GRAPHS, Case, char_rnn
 
@@ -442,7 +443,7 @@ def test_a_title_is_text() -> None:
 
 @given(st.floats())
 def test_numbers_have_four_digits(x: float) -> None:
-    found = number(json.loads(json.dumps(html._number(x), allow_nan=False)))
+    found = number(json.loads(json.dumps(_number(x), allow_nan=False)))
     if np.isfinite(x):
         assert found == pytest.approx(x, rel=5.1e-4, abs=5e-324)
         # Nothing that is there becomes nothing.
