@@ -19,8 +19,9 @@ import tensorgrad as tg
 from tensorgrad import functional as F
 from tensorgrad import nn
 from tensorgrad.check.gradcheck import central_differences, norm_error
-from tensorgrad.cli import runs
+from tensorgrad.cli import arguments
 from tensorgrad.cli.check_file import check_file
+from tensorgrad.cli.console import make_console
 from tensorgrad.cli.whiteboard import CELLS, Whiteboard, whiteboard
 from tensorgrad.errors import UserError
 
@@ -68,7 +69,7 @@ class Row(NamedTuple):
         return self.verdict == "agree"
 
 
-@runs.limit_threads()
+@arguments.limit_threads()
 def check(
     context: typer.Context,
     file: Annotated[
@@ -106,9 +107,9 @@ def check(
     for option, size, least in (("-T", T, 1), ("-B", B, 1), ("-H", H, 1), ("-V", V, 2)):
         if size < least:
             raise UserError(f"{option} must be at least {least}, not {size}")
-    runs.check_seed(seed)
+    arguments.check_seed(seed)
     rows = compare(T, B, H, V, seed, dtype, cell)
-    console = runs.make_console()
+    console = make_console()
     network = f"{whiteboard(cell).title}, T={T} B={B} H={H} V={V}, {dtype}"
     print(f"{network}: its loss and its automatic gradients")
     show(as_table(rows), console)
@@ -121,13 +122,13 @@ def check(
 
 
 def _check_file(context: typer.Context, file: Path, cell: str, seed: int) -> None:
-    if any(runs.given(context, set(context.params) - {"file", "cell", "seed"})):
+    if any(arguments.given(context, set(context.params) - {"file", "cell", "seed"})):
         raise UserError(
             "of a file only --cell and --seed can be chosen: it is checked in float64, with sizes and under "
             "conditions that show mistakes"
         )
-    runs.check_seed(seed)
-    report = check_file(file, cell if any(runs.given(context, ["cell"])) else None, seed)
+    arguments.check_seed(seed)
+    report = check_file(file, cell if any(arguments.given(context, ["cell"])) else None, seed)
     print(f"{file}\n{report}")
     if not report.ok:
         raise typer.Exit(1)

@@ -14,8 +14,10 @@ import typer
 
 import tensorgrad as tg
 from tensorgrad import nn, viz
-from tensorgrad.cli import runs
+from tensorgrad.cli import arguments, runs
 from tensorgrad.cli.check import as_table, compare, show, summary
+from tensorgrad.cli.console import make_console, printable
+from tensorgrad.cli.log import read_log
 from tensorgrad.data import Vocabulary
 from tensorgrad.models.char_lm import CharLM
 from tensorgrad.models.corpus import python_reference
@@ -37,7 +39,7 @@ _DRAWN = "def "
 _READ = "A class definition is an executable statement. It is executed"
 
 
-@runs.limit_threads()
+@arguments.limit_threads()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that is made.")] = _OUT,
     steps: Annotated[int, typer.Option(help="Training steps.")] = _STEPS,
@@ -47,14 +49,14 @@ def demo(
 
     Needs no file and no network: the text is the prose of Python's own reference.
     """
-    runs.check_seed(seed)
+    arguments.check_seed(seed)
     began = time.monotonic()
     text = python_reference()
     settings = Settings(batch=_BATCH, window=_WINDOW, decay=_DECAY, steps=steps)
     model = CharLM(Vocabulary(text), "rnn", _HIDDEN, seed=seed)
     trainer = Trainer(model, text, settings, seed)
     runs.new_folder(out, "move it away, or name another folder with --out")
-    console = runs.make_console()
+    console = make_console()
 
     print("1. Are the gradients right? An RNN's, found in three ways that share no code:\n")
     rows = compare(T=8, B=3, H=16, V=12, seed=seed)
@@ -95,7 +97,7 @@ def demo(
 
 
 def _line(text: str) -> str:
-    return runs.printable(text).replace("\n", " ")
+    return printable(text).replace("\n", " ")
 
 
 def _reach(model: CharLM, ids: np.ndarray) -> np.ndarray:
@@ -138,7 +140,7 @@ def _pictures(model: CharLM, out: Path, reach: dict[str, np.ndarray]) -> Iterato
     states = np.stack([h.numpy()[0] for h in _states(roll)])
     # Side by side, units that hold something for long and units that follow each character.
     slowest_last = np.argsort(-np.abs(np.diff(states, axis=0)).mean(axis=0))
-    losses = runs.read_log(out / runs.LOG)["loss"]
+    losses = read_log(out / runs.LOG)["loss"]
     try:
         viz.plots.loss_curve(losses).savefig(out / "loss.png", dpi=_DPI)
         yield "loss.png", "the loss of every step, in nats per character"

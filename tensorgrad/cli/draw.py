@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from tensorgrad.cli import runs
+from tensorgrad.cli import arguments, runs
 from tensorgrad.errors import GraphError, UserError
 from tensorgrad.nn import CELLS, make_cell
 
@@ -25,7 +25,7 @@ _STEPS, _HIDDEN, _VOCAB, _BATCH = 4, 16, 10, 1
 _OF_A_FRESH_MODEL = ("cell", "steps", "hidden", "vocab", "batch")
 
 
-@runs.limit_threads()
+@arguments.limit_threads()
 def draw(
     ctx: typer.Context,
     cell: Annotated[str, typer.Option(help=f"The recurrent cell: {', '.join(CELLS)}.")] = "rnn",
@@ -77,7 +77,7 @@ def draw(
             raise UserError("--text is for a trained model: name it with --checkpoint")
         problem = fresh_model(cell, steps, hidden, vocab, batch)
     else:
-        if any(runs.given(ctx, _OF_A_FRESH_MODEL)):
+        if any(arguments.given(ctx, _OF_A_FRESH_MODEL)):
             raise UserError(
                 "a trained model has its own cell and sizes: --checkpoint goes with none of --cell, --steps, "
                 "--hidden, --vocab and --batch"

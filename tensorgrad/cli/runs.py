@@ -1,121 +1,32 @@
-"""What `train` and `demo` share: a run's folder, its log, its display, and stopping without loss."""
+"""A run of training: its folder, what is said of it, and stopping without loss."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import os
 import signal
 import sys
-import textwrap
 import threading
-from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from tensorgrad.cli.console import Display
+from tensorgrad.cli.log import Log
 from tensorgrad.errors import UserError
 from tensorgrad.models.language import LanguageModel
-from tensorgrad.models.trainer import DivergedError, Step, Trainer
+from tensorgrad.models.trainer import DivergedError, Trainer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = [
-    "CHECKPOINT",
-    "LOG",
-    "Interrupt",
-    "Log",
-    "check_seed",
-    "describe",
-    "given",
-    "limit_threads",
-    "load_model",
-    "make_console",
-    "new_folder",
-    "printable",
-    "read_log",
-    "run",
-]
+__all__ = ["CHECKPOINT", "LOG", "Interrupt", "describe", "load_model", "new_folder", "run"]
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.csv"
-# What BLAS libraries take their number of threads from when they are loaded.
-_THREADS = (
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "OMP_NUM_THREADS",
-)
-
-
-def make_console() -> Console:
-    """Standard output, where brackets and colons are only brackets and colons."""
-    from rich.console import Console
-
-    class Plain(Console):
-        def on_broken_pipe(self) -> None:
-            # Rich would end with status 1, which means something else here.
-            raise BrokenPipeError
-
-    return Plain(markup=False, emoji=False, highlight=False)
-
-
-@contextmanager
-def limit_threads(threads: int | None = None) -> Iterator[None]:
-    """Within it, matrix products run on so many threads.
-
-    The products of a timestep are small. On more than one thread they gain little where the machine is idle,
-    and where it is not, the threads wait for one another: ten times slower has been seen.
-
-    Args:
-        threads: at least 1; None for one, or what the environment asks for.
-
-    Raises:
-        UserError: there is no way to set it, or the machine has fewer.
-
-    Example:
-        >>> with limit_threads():
-        ...     pass
-    """
-    cores = os.cpu_count() or 1
-    if threads is not None and threads > cores:
-        raise UserError(f"--threads must be at most {cores}, which is what this machine has, not {threads}")
-    asked = any(os.environ.get(name) for name in _THREADS)
-    if not _can_limit_threads():
-        if threads is not None:
-            raise UserError("--threads needs threadpoolctl: pip install threadpoolctl")
-        yield
-    elif threads is None and asked:
-        yield
-    else:
-        from threadpoolctl import threadpool_limits
-
-        with threadpool_limits(threads or 1, user_api="blas"):
-            yield
-
-
-def _can_limit_threads() -> bool:
-    return importlib.util.find_spec("threadpoolctl") is not None
-
-
-def given(ctx: typer.Context, names: Iterable[str]) -> Iterator[str]:
-    """Which of some options stand on the command line, as they are written there."""
-    for name in sorted(names):
-        source = ctx.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            yield f"--{name.replace('_', '-')}"
-
-
-def check_seed(seed: int | None) -> None:
-    """Raise UserError for a seed that is negative."""
-    if seed is not None and seed < 0:
-        raise UserError(f"the seed must be a whole number from 0 up, not {seed}")
 
 
 def load_model(path: Path) -> LanguageModel:
@@ -149,68 +60,6 @@ def new_folder(path: Path, otherwise: str) -> None:
         raise UserError(f"{path} is a file; name a folder with --out") from error
     except OSError as error:
         raise UserError(f"cannot make the folder {path}: {error.strerror or error}") from error
-
-
-class Log:
-    """A CSV file with a line for each step, complete at any moment.
-
-    Args:
-        path: the file. It is gone on with where it exists.
-        steps: how many steps have been done. What the file has of later ones is cut off: they happened after
-            the checkpoint from which the run goes on, and will happen again.
-
-    Raises:
-        UserError: the file is no such log, or cannot be written.
-    """
-
-    HEADER = "step,epoch,loss,grad_norm,lr,characters_per_second,validation\n"
-
-    def __init__(self, path: Path, steps: int = 0) -> None:
-        try:
-            old = path.read_bytes().decode("latin-1") if path.exists() else ""
-            end = self._end(path, old, steps)
-            if end < len(old):
-                os.truncate(path, end)
-            self._file = open(path, "a", encoding="ascii", newline="", buffering=1)  # noqa: SIM115 - see __exit__
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-        if not end:
-            self._file.write(self.HEADER)
-
-    def _end(self, path: Path, old: str, steps: int) -> int:
-        """How much of the old log to keep."""
-        header, *lines = old.splitlines(keepends=True) or [""]
-        if header not in ("", self.HEADER):
-            raise UserError(f"{path} is not a log of training; move it away")
-        end = len(header)
-        for line in lines:
-            number = line.partition(",")[0]
-            if not line.endswith("\n") or not number.isdecimal() or int(number) > steps:
-                break
-            end += len(line)
-        return end
-
-    def write(self, step: Step) -> None:
-        """Add a step."""
-        rate = round(step.characters / step.seconds)
-        validation = "" if step.validation is None else repr(step.validation)
-        self._file.write(
-            f"{step.number},{step.epoch},{step.loss!r},{step.grad_norm!r},{step.lr!r},{rate},{validation}\n"
-        )
-
-    def __enter__(self) -> Log:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-
-def read_log(path: Path) -> dict[str, list[float]]:
-    """The columns of a log, "validation" with NaN where nothing was evaluated."""
-    names, *rows = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()]
-    return {name: [float(row[k] or "nan") for row in rows] for k, name in enumerate(names)}
 
 
 class Interrupt:
@@ -254,77 +103,6 @@ class Interrupt:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-
-class _Display:
-    """A bar with figures on a terminal; elsewhere a plain line now and then."""
-
-    def __init__(self, trainer: Trainer, console: Console) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._trainer = trainer
-        self._console = console
-        self._seconds: deque[float] = deque(maxlen=50)
-        self._told = trainer.steps
-        self._bar = Progress(
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-            BarColumn(20),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(compact=True),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=trainer.total, completed=trainer.steps, figures="")
-
-    def __enter__(self) -> _Display:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def update(self, step: Step, sampled: str | None) -> None:
-        """Show a step, and what was sampled after it."""
-        self._seconds.append(step.seconds)
-        rate = step.characters * len(self._seconds) / sum(self._seconds)
-        loss = sum(self._trainer.history) / len(self._trainer.history)
-        figures = f"loss {_short(loss)}  norm {_short(step.grad_norm, 2)}  {rate:,.0f} chars/s"
-        self._bar.update(self._task, completed=step.number, figures=figures)
-        # Of many short passes over the text only some are told of.
-        passed = step.validation is not None and step.number - self._told >= self._trainer.total / 10
-        last = step.number == self._trainer.total
-        if passed:
-            self._told = step.number
-        if passed or last or (sampled is not None and not self._console.is_terminal):
-            valid = "" if step.validation is None else f"  validation {_short(step.validation)}"
-            said = f"loss {_short(loss)}{valid}" if self._console.is_terminal else f"{figures}{valid}"
-            self._say(f"epoch {step.epoch}, step {step.number:,} of {self._trainer.total:,}: {said}")
-        if sampled is not None:
-            self._say(f"\na sample after {step.number:,} steps:")
-            self._say(sampled + "\n", indent=4)
-
-    def _say(self, text: str, indent: int = 0) -> None:
-        if self._console.is_terminal:
-            from rich.padding import Padding
-
-            self._console.print(Padding(printable(text), (0, 0, 0, indent)))
-        else:
-            print(textwrap.indent(text, indent * " "), flush=True)
-
-
-def _short(number: float, places: int = 3) -> str:
-    return f"{number:.{places}f}" if abs(number) < 1e5 else f"{number:.{places}e}"
-
-
-def printable(text: str) -> str:
-    """The text without control characters, of which a terminal would take some for commands.
-
-    >>> printable("a\\x1b[2Jb\\n")
-    'a\\ufffd[2Jb\\n'
-    """
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def describe(trainer: Trainer, text: str) -> Iterator[str]:
@@ -385,7 +163,7 @@ def run(
         try:
             gone = None
             try:
-                with _Display(trainer, console) as display:
+                with Display(trainer, console) as display:
                     for step in trainer.run():
                         sampled = None
                         if sample_every and step.number % sample_every == 0:

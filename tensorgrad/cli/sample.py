@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from tensorgrad.cli import runs
+from tensorgrad.cli import arguments, runs
+from tensorgrad.cli.console import printable
 from tensorgrad.errors import UserError
 
 __all__ = ["sample"]
@@ -18,7 +19,7 @@ __all__ = ["sample"]
 _DRAWING = ("temperature", "top_k", "top_p")
 
 
-@runs.limit_threads()
+@arguments.limit_threads()
 def sample(
     ctx: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, or the folder of a run.")],
@@ -43,19 +44,19 @@ def sample(
     ] = None,
 ) -> None:
     """Write text with a trained model, character by character."""
-    runs.check_seed(seed)
+    arguments.check_seed(seed)
     model = runs.load_model(checkpoint)
     # Made before anything is printed: it refuses arguments that make no sense.
     if beam is None:
         characters = model.sample(prime, length, temperature, seed, top_k=top_k, top_p=top_p)
-    elif any(runs.given(ctx, _DRAWING)):
+    elif any(arguments.given(ctx, _DRAWING)):
         raise UserError("--beam draws nothing, so it goes with none of --temperature, --top-k and --top-p")
     else:
         characters = iter(model.beam(prime, length, beam, seed))
     terminal = sys.stdout.isatty()
-    sys.stdout.write(runs.printable(prime) if terminal else prime)
+    sys.stdout.write(printable(prime) if terminal else prime)
     for character in characters:
-        sys.stdout.write(runs.printable(character) if terminal else character)
+        sys.stdout.write(printable(character) if terminal else character)
         if terminal:
             sys.stdout.flush()
     sys.stdout.write("\n")

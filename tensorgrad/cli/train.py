@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tensorgrad.cli import runs
+from tensorgrad.cli import arguments, runs
+from tensorgrad.cli.console import make_console
 from tensorgrad.data import Vocabulary, read_text
 from tensorgrad.errors import UserError
 from tensorgrad.models.char_lm import CharLM
@@ -141,14 +142,14 @@ def train(
     text = read_text(file)
     how = {"compiled": not eager, "fast": fast}
     try:
-        with runs.limit_threads(threads):
+        with arguments.limit_threads(threads):
             trainer = (_resumed if resume else _new)(ctx, out, text, how)
             for line in runs.describe(trainer, text):
                 print(line)
             if not resume:
                 _say_sizes(trainer.settings, _RECIPES[model], batch, window)
             print(f"folder {out}", flush=True)
-            runs.run(trainer, out, runs.make_console(), save_every=save_every, sample_every=sample_every)
+            runs.run(trainer, out, make_console(), save_every=save_every, sample_every=sample_every)
     except DivergedError as error:
         typer.echo(f"tensorgrad: {error}", err=True)
         raise typer.Exit(1) from error
@@ -169,12 +170,12 @@ def _check(asked: Mapping[str, Any]) -> None:
         raise UserError(f"--threads must be at least 1, not {asked['threads']}")
     if asked["eager"] and asked["fast"]:
         raise UserError("--eager and --fast exclude each other")
-    runs.check_seed(asked["seed"])
+    arguments.check_seed(asked["seed"])
 
 
 def _resumed(ctx: typer.Context, out: Path, text: str, how: Mapping[str, Any]) -> Trainer:
     """The run in the folder, with steps left to do."""
-    for option in runs.given(ctx, set(ctx.params) - _FREE - {"file"}):
+    for option in arguments.given(ctx, set(ctx.params) - _FREE - {"file"}):
         raise UserError(f"{option} cannot be given with --resume: a run goes on as it was started")
     goal = {name: ctx.params[name] for name in ("epochs", "steps")}
     trainer = Trainer.resume(out / runs.CHECKPOINT, text, **goal, **how)
@@ -191,7 +192,7 @@ def _new(ctx: typer.Context, out: Path, text: str, how: Mapping[str, Any]) -> Tr
     asked = ctx.params
     settings = _settings(asked, text)
     for other, names in _OF.items():
-        for option in runs.given(ctx, names if other != asked["model"] else set()):
+        for option in arguments.given(ctx, names if other != asked["model"] else set()):
             raise UserError(f"{option} is for --model {other}; this one is {asked['model']}")
     trainer = Trainer(_model(asked, settings, text), text, settings, asked["seed"], **how)
     runs.new_folder(out, "go on with the run in it with --resume, or name another folder with --out")

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from tensorgrad import viz
-from tensorgrad.cli import check, main, runs
+from tensorgrad.cli import check, main
 from tensorgrad.cli import demo as demo_module
+from tensorgrad.cli.log import read_log
 from tensorgrad.data import Vocabulary
 from tensorgrad.models.char_lm import CharLM
 from tensorgrad.models.corpus import python_reference
@@ -83,7 +84,7 @@ def test_it_checks_trains_draws_and_says_where_everything_is(
     assert all(f">t={t}<" in svg for t in range(3))
     assert ">h0<" in svg
     assert (out / "graph.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-    assert len(runs.read_log(out / "log.csv")["loss"]) == 8
+    assert len(read_log(out / "log.csv")["loss"]) == 8
 
 
 @pytest.mark.usefixtures("no_pictures", "few_differences")

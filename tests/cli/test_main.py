@@ -87,7 +87,7 @@ def test_ctrl_c_ends_with_status_130(
 def test_output_that_nobody_reads_ends_in_silence(say: str) -> None:
     program = (
         "import tensorgrad.cli.app\nfrom tensorgrad.cli import app, main\n"
-        "from tensorgrad.cli.runs import make_console\n"
+        "from tensorgrad.cli.console import make_console\n"
         f"def broken() -> None:\n    {say}\n"
         "app.app.command()(broken)\nraise SystemExit(main(['broken']))"
     )

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tensorgrad.cli import main, runs
+from tensorgrad.cli import arguments, console, main, runs
+from tensorgrad.cli.log import read_log
 from tensorgrad.errors import UserError
 from tensorgrad.models.char_lm import CharLM
 from tensorgrad.models.trainer import Trainer
@@ -206,7 +207,7 @@ def test_matrix_products_run_on_one_thread_unless_told_otherwise(
     seen = []
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(runs, "run", lambda *args, **kwargs: seen.append(threads()))
-    for name in runs._THREADS:
+    for name in arguments._THREADS:
         monkeypatch.delenv(name, raising=False)
     with threadpool_limits(2, user_api="blas"):
         for k, options in enumerate(([], ["--threads", "2"], ["--threads", "1"])):
@@ -220,7 +221,7 @@ def test_matrix_products_run_on_one_thread_unless_told_otherwise(
 def test_without_threadpoolctl_a_number_of_threads_is_refused(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "_can_limit_threads", lambda: False)
+    monkeypatch.setattr(arguments, "_can_limit_threads", lambda: False)
     out = tmp_path / "run"
     said = refused(["train", str(text), "--out", str(out), *SMALL, "--threads", "1"], capsys)
     assert said == "--threads needs threadpoolctl: pip install threadpoolctl"
@@ -321,7 +322,7 @@ def test_what_was_learned_is_saved_when_nobody_reads_the_output(
     number: int | None, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when a terminal is closed: it cannot be written to, and the signal may come a little later."""
-    update = runs._Display.update
+    update = console.Display.update
 
     def gone(self: Any, step: Any, sampled: Any) -> None:
         update(self, step, sampled)
@@ -330,7 +331,7 @@ def test_what_was_learned_is_saved_when_nobody_reads_the_output(
                 signal.raise_signal(number)
             raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(runs._Display, "update", gone)
+    monkeypatch.setattr(console.Display, "update", gone)
     out = tmp_path / "run"
     status = main(["train", str(text), "--out", str(out), *SMALL, "--steps", "50"])
     assert status == (2 if number is None else 143)
@@ -392,7 +393,7 @@ def read(path: Path) -> str:
 
 def test_a_short_text_is_learned_with_the_defaults(text: Path, tmp_path: Path) -> None:
     assert main(["train", str(text), "--out", str(tmp_path / "run")]) == 0
-    losses = runs.read_log(tmp_path / "run" / "log.csv")["loss"]
+    losses = read_log(tmp_path / "run" / "log.csv")["loss"]
     assert len(losses) >= 200
     assert losses[-1] < 0.8 * losses[0]
 
@@ -469,7 +470,7 @@ def test_on_a_terminal_there_is_a_bar(text: Path, tmp_path: Path) -> None:
 
 
 def test_what_a_terminal_would_obey_is_not_printed() -> None:
-    assert runs.printable("\x1b]0;title\x07 é 漢\n\t\x9b") == "\ufffd]0;title\ufffd é 漢\n\t\ufffd"
+    assert console.printable("\x1b]0;title\x07 é 漢\n\t\x9b") == "\ufffd]0;title\ufffd é 漢\n\t\ufffd"
 
 
 # --- bad input -------------------------------------------------------------------------------------------
@@ -741,9 +742,9 @@ def test_a_loss_that_only_grows_is_divergence(
 
 
 def test_huge_figures_are_shown_in_short() -> None:
-    assert runs._short(2.34567) == "2.346"
-    assert runs._short(2.5e28) == "2.500e+28"
-    assert runs._short(-123456.0, 2) == "-1.23e+05"
+    assert console._short(2.34567) == "2.346"
+    assert console._short(2.5e28) == "2.500e+28"
+    assert console._short(-123456.0, 2) == "-1.23e+05"
 
 
 def test_training_that_diverges_keeps_the_last_good_checkpoint(
