@@ -129,17 +129,13 @@ def checked_product(x: Any, W: Any, out: Any) -> None:
 
 def _sizes(builder: Any, kinds: Any, arrays: Any) -> tuple[Any, ...]:
     """Rows, inner and outer width, and the distances of rows in elements."""
-    size = arrays[1].itemsize
-    word = ir.IntType(64)
-    widths = cgutils.unpack_tuple(builder, arrays[1].shape, 2)
-    rows: Any = ir.Constant(word, 1)
-    distances = [widths[0], widths[1]]
-    if kinds[0].ndim == 2:
-        rows = cgutils.unpack_tuple(builder, arrays[0].shape, 2)[0]
-        for k in (0, 1):
-            step = cgutils.unpack_tuple(builder, arrays[2 * k].strides, 2)[0]
-            distances[k] = builder.sdiv(step, size)
-    return rows, widths[0], widths[1], distances[0], distances[1]
+    x, W, out = arrays
+    inner, outer = cgutils.unpack_tuple(builder, W.shape, 2)
+    if kinds[0].ndim == 1:
+        return ir.Constant(ir.IntType(64), 1), inner, outer, inner, outer
+    rows = cgutils.unpack_tuple(builder, x.shape, 2)[0]
+    steps = (builder.sdiv(cgutils.unpack_tuple(builder, a.strides, 2)[0], a.itemsize) for a in (x, out))
+    return rows, inner, outer, *steps
 
 
 def _by_blas(context: Any, builder: Any, kinds: Any, arrays: Any, found: Blas) -> None:
