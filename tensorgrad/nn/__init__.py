@@ -27,9 +27,9 @@ from tensorgrad.nn.cells import (
 )
 from tensorgrad.nn.layers import Dropout, Embedding, LayerNorm, Linear
 from tensorgrad.nn.module import Module, Parameter
-from tensorgrad.nn.pytorch import GRU, LSTM, RNN
 from tensorgrad.nn.recurrent import Recurrent, UnrolledLayers
 from tensorgrad.nn.scan import linear_scan
+from tensorgrad.nn.stacked import GRU, LSTM, RNN
 from tensorgrad.nn.unroll import Unrolled, detach, unroll
 from tensorgrad.nn.windows import truncated
 

@@ -1,4 +1,4 @@
-"""Recurrent layers as PyTorch has them: RNN, LSTM and GRU."""
+"""Layers stacked as PyTorch stacks them: RNN, LSTM and GRU."""
 
 from __future__ import annotations
 
