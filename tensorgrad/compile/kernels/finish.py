@@ -75,7 +75,5 @@ def _upright(W: Any, made: dict[int, Any]) -> tuple[Any, bool]:
 def shared_products(program: Program) -> None:
     """Products of matrices outside of loops over time are shared by the threads that share kernels."""
     for eqn in program.eqns:
-        if isinstance(eqn, Pieces):
-            shared_products(Program([], eqn.body, []))
-        elif eqn.op == "dot" and eqn.args[0].ndim == eqn.args[1].ndim == 2:
+        if eqn.op == "dot" and eqn.args[0].ndim == eqn.args[1].ndim == 2:
             eqn.params = {**eqn.params, "shared": True}

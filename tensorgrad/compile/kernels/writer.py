@@ -37,7 +37,7 @@ def emit_fast(program: Program, name: str, sizes: dict[str, tuple[int, int]]) ->
     within(fuse)(program)
     within(plain_sums)(program)
     within(packed_products)(program)
-    shared_products(program)
+    within(shared_products)(program)
     verify(program, "kernels: fuse")
     writer = _FastWriter(program, name, sizes)
     page = writer.page()
