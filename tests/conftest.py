@@ -98,13 +98,27 @@ def three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _three_threads(patch: pytest.MonkeyPatch) -> None:
-    from tensorgrad.compile.kernels import finish, share
+    from tensorgrad.compile.kernels import share, worth
 
-    patch.setattr(finish, "threads_at_rest", lambda: 3)
+    patch.setattr(worth, "threads_at_rest", lambda: 3)
     patch.setattr(share, "threads", lambda: 3)
     patch.setattr(share, "set_threads", lambda count: None)
     for name in ("LEAST_ROWS", "LEAST_WORK", "LEAST_PRODUCT", "BLOCK"):
         patch.setattr(share, name, 1)
+    _small_products_packed(patch)
+
+
+@pytest.fixture
+def small_products_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels pack the smallest matrices, and take products of the smallest batches into loops."""
+    _small_products_packed(monkeypatch)
+
+
+def _small_products_packed(patch: pytest.MonkeyPatch) -> None:
+    from tensorgrad.compile.kernels import worth
+
+    patch.setattr(worth, "_LEAST", 1)
+    patch.setattr(worth, "_LEAST_ROWS", 1)
 
 
 def _always(fast: bool) -> bool:

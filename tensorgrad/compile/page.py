@@ -62,7 +62,7 @@ def derive_names(eqns: list[Any]) -> None:
 def _derive(eqns: list[Any], shown: dict[int, str | None], derived: set[str], inside: bool) -> None:
     for eqn in eqns:
         if isinstance(eqn, Loop):
-            shown |= {id(inner): inner.name or x.name for x, inner in eqn.xs}
+            shown |= {id(inner): inner.name or getattr(x, "name", None) for x, inner in eqn.xs}
             if not eqn.section:
                 shown |= {id(c.before): getattr(c.after, "name", None) for c in eqn.carries}
             _derive(eqn.body, shown, derived, True)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 import tensorgrad as tg
+from tensorgrad import nn
 
 from .common import assert_same, batch, loss_of, tagger
 
 numba = pytest.importorskip("numba", reason="the kernels of tg.compile are not tested: numba is missing")
 
-from tensorgrad.compile.kernels import finish, packed  # noqa: E402
+from tensorgrad.compile.kernels import packed, worth  # noqa: E402
 
 TILES = [
     (packed.Tile(64, 2, (8, 4, 2, 1)), np.float32),
@@ -87,8 +88,8 @@ def test_checked_packed_products_look_at_what_they_are_given() -> None:
 def test_small_products_are_left_to_the_blas_by_one_thread(
     count: int | None, least: int, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finish, "threads_at_rest", lambda: count)
-    monkeypatch.setattr(finish, "_LEAST", least)
+    monkeypatch.setattr(worth, "threads_at_rest", lambda: count)
+    monkeypatch.setattr(worth, "_LEAST", least)
     model, (xs, ys, _) = tagger("rnn"), batch(5, 3)
     step = tg.compile(tg.value_and_grad(loss_of), fast=True)
     assert_same(step(model, xs, ys), tg.value_and_grad(loss_of)(model, xs, ys))
@@ -96,3 +97,77 @@ def test_small_products_are_left_to_the_blas_by_one_thread(
     assert ("    product(" in step.source) != expected
     # The transposed copy is not made where the matrix is packed.
     assert ("transpose_into" in step.source) != expected
+
+
+def forward_of(source: str) -> str:
+    """The text of the kernel of the first loop."""
+    return source.split("def forward(")[1].split("@share_rows")[0].split("\n\n\n")[0]
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "lnlstm"])
+def test_products_of_inputs_are_taken_into_the_loop(cell: str, small_products_packed: None) -> None:
+    """Their results need no room but for one timestep, nor do those of what normalises them."""
+    model, step = tagger(cell), tg.value_and_grad(loss_of)
+    compiled = tg.compile(step, fast=True)
+    for T, B in ((5, 3), (6, 7), (1, 2)):
+        xs, ys, _ = batch(T, B)
+        assert_same(compiled(model, xs, ys), step(model, xs, ys))
+        assert "product_packed(xs[t]" in forward_of(compiled.source)
+        # The gradient of the outputs, too, is multiplied within the loop backwards.
+        assert "product_shared(xs" not in compiled.source
+        assert "weight, out=" not in compiled.source
+
+
+def test_products_of_few_rows_stay_outside(
+    small_products_packed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether there are many is decided by the first batch; one sequence is never packed."""
+    monkeypatch.setattr(worth, "_LEAST_ROWS", 3)
+    step = tg.value_and_grad(loss_of)
+    for B, expected in ((1, False), (2, False), (3, True)):
+        model, compiled = tagger("lnlstm"), tg.compile(step, fast=True)
+        for more in (0, 4):
+            xs, ys, _ = batch(5, B + (more if B > 1 else 0))
+            assert_same(compiled(model, xs, ys), step(model, xs, ys))
+            assert ("product_packed(xs[t]" in compiled.source) == expected
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_product_that_others_read_is_computed_once(before: bool, small_products_packed: None) -> None:
+    """Others may read the stack that a loop makes of it if they come after the loop."""
+    xs = np.random.default_rng(0).standard_normal((5, 3, 2))
+
+    def fn(W: dict[str, Any]) -> Any:
+        a = xs @ W["xh"]
+        extra = tg.exp(a).sum() if before else 0.0
+
+        def cell(a_t: Any, h: Any) -> Any:
+            h = tg.tanh(a_t * extra + h @ W["hh"])
+            return h, h
+
+        hs = nn.unroll(cell, a, np.zeros((3, 4))).outputs
+        return (hs * a).sum()
+
+    W = {"xh": np.full((2, 4), 0.3), "hh": np.full((4, 4), 0.2)}
+    compiled = tg.compile(tg.value_and_grad(fn), fast=True)
+    assert_same(compiled(W), tg.value_and_grad(fn)(W))
+    # Besides those for the gradients of the two matrices.
+    counts = [compiled.source.count(text) for text in (" product_shared(", "    product_packed(")]
+    assert counts == ([3, 2] if before else [2, 3])
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_layers": 2}, {"bidirectional": True}, {"num_layers": 2, "bidirectional": True}]
+)
+def test_products_between_layers(options: dict[str, Any], small_products_packed: None) -> None:
+    model = nn.LSTM(3, 4, seed=0, dtype=np.float64, **options)
+    xs, _, lengths = batch(5, 3)
+
+    def loss(model: Any, xs: Any) -> Any:
+        return (model(xs, lengths=lengths)[0] ** 2).sum()
+
+    # The lengths are an array that is known when the function is compiled.
+    step = tg.value_and_grad(loss)
+    compiled = tg.compile(step, fast=True)
+    assert_same(compiled(model, xs), step(model, xs))
+    assert compiled.source.count("    product_packed(") >= 2

@@ -2,9 +2,10 @@
 
 In reading order: functions, blas and packed are what kernels are made of; rows, cuts and schedule say what
 can be done row by row, in which parts and in which order; nest writes the loops over rows and loop the loop
-over time, each into a kernel; inward, fuse and finish rearrange the program, so that each array is gone
-through once; writer puts the calls on the page; build compiles the kernels and keeps them on disk, and load
-finds them there; share has several threads at work. numba is imported when the first of them is asked for.
+over time, each into a kernel; worth says which products are for kernels; inward, fuse and finish rearrange
+the program, so that each array is gone through once; writer puts the calls on the page; build compiles the
+kernels and keeps them on disk, and load finds them there; share has several threads at work. numba is
+imported when the first of them is asked for.
 """
 
 from __future__ import annotations

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tensorgrad.compile.ir import Eqn, Loop, Pieces, Program
-from tensorgrad.compile.kernels.blas import blas
+from tensorgrad.compile.ir import Loop, Pieces, Program
 from tensorgrad.compile.kernels.fuse import Fused
 from tensorgrad.compile.kernels.loop import obstacle
-from tensorgrad.compile.kernels.rows import definitions, row_sum, same
-from tensorgrad.compile.kernels.share import threads_at_rest
+from tensorgrad.compile.kernels.rows import definitions, row_sum
+from tensorgrad.compile.kernels.worth import worth_packing
 from tensorgrad.compile.passes.clean import dead_code
 
 __all__ = ["packed_products", "plain_sums", "shared_products"]
@@ -36,30 +35,10 @@ def packed_products(program: Program) -> None:
     made = definitions(program.eqns)
     for loop in program.eqns:
         if isinstance(loop, Loop) and not isinstance(loop, (Fused, Pieces)) and not obstacle(loop, made):
-            for eqn in _worth_packing([e for e in loop.body if e.op == "dot"]):
+            for eqn in worth_packing([e for e in loop.body if e.op == "dot"]):
                 W, turned = _upright(eqn.args[1], made)
                 eqn.op, eqn.args, eqn.params = "packed_dot", [eqn.args[0], W], {"turned": turned}
     dead_code(program)
-
-
-_LEAST = 2**13
-"""With a matrix of fewer elements OpenBLAS is as fast."""
-
-
-def _worth_packing(dots: list[Eqn]) -> list[Eqn]:
-    """Those of a loop's products that are faster so."""
-    fit, count = [e for e in dots if _is_packable(e)], threads_at_rest()
-    if count is None:
-        # Not OpenBLAS. Of other libraries nothing is known; plain loops, where there is none, are slower.
-        return fit if blas() is None else []
-    if count > 1 and len(fit) == len(dots):
-        return fit
-    return [e for e in fit if e.args[1].shape[0] * e.args[1].shape[1] >= _LEAST]
-
-
-def _is_packable(eqn: Eqn) -> bool:
-    x, W = eqn.args
-    return x.ndim == W.ndim == 2 and not same(x.shape[0], 1) and all(type(n) is int for n in W.shape)
 
 
 def _upright(W: Any, made: dict[int, Any]) -> tuple[Any, bool]:

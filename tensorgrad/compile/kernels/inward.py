@@ -1,7 +1,7 @@
 """Element-wise work on stacks moved back into the loops, where its numbers are still in the cache.
 
 The passes of the NumPy page move such work out of loops, to do it for all timesteps in one call; a kernel has
-no calls to save.
+no calls to save. So it is with products, where a matrix can be packed once for all timesteps.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from tensorgrad.compile.ir import Carry, Const, Eqn, Loop, Out, Program, Var, results
 from tensorgrad.compile.kernels.loop import obstacle
 from tensorgrad.compile.kernels.rows import ALIASES, INLINE, definitions, row_sum, rows_of_stack, same
+from tensorgrad.compile.kernels.worth import worth_taking
 from tensorgrad.compile.passes.clean import dead_code
 
 __all__ = ["copied", "into_loops"]
@@ -25,7 +26,9 @@ def copied(program: Program) -> Program:
             eqns.append(_copied_loop(eqn))
         else:
             eqns.append(Eqn(eqn.op, eqn.args, eqn.params, eqn.out, eqn.section))
-    return Program(list(program.inputs), eqns, list(program.outputs))
+    twin = Program(list(program.inputs), eqns, list(program.outputs))
+    twin.lengths = program.lengths
+    return twin
 
 
 def _copied_loop(loop: Loop) -> Loop:
@@ -88,36 +91,72 @@ def _step_of(eqn: Eqn, step: Any) -> Eqn:
 
 
 def _take_inputs(program: Program, loop: Loop, taken: set[tuple[Loop, Any]]) -> bool:
-    """What makes the stacks that this loop, and nothing else, reads; views of what others read too.
+    """What makes the stacks that this loop reads, and others after it; views of what is read anywhere.
 
     taken: loops, and concatenations that were taken into them. What reads one and is taken later would bring
     it in again, with all its parts, and what those are made of: that grows without end.
     """
     made, readers = definitions(program.eqns), _readers(program)
+    later = {id(e) for e in program.eqns[program.eqns.index(loop) + 1 :]} | {id(None)}
     for position, (x, inner) in enumerate(loop.xs):
         eqn = made.get(id(x))
-        if eqn is None or not _per_step(eqn, loop.length) or (loop, x) in taken:
+        if eqn is None or (loop, x) in taken:
             continue
-        if eqn.op not in ALIASES and any(r is not loop for r in readers[id(x)]):
+        others = [r for r in readers[id(x)] if r is not loop]
+        view = eqn.op in ALIASES and _per_step(eqn, loop.length)
+        if not view and not all(id(r) in later for r in others):
             continue
         inside = {id(e.out) for e in loop.body} | {id(v) for _, v in loop.xs}
         if any(id(a) in inside for a in loop_free(loop, x)):
             continue
         del loop.xs[position]
         given = len(loop.xs)
-        mine = _step_of(eqn, lambda a: _step_input(loop, a))
-        mine.out = inner
-        if obstacle_of(loop, mine, made):
+        mine = _for_a_step(eqn, program, loop, made, readers)
+        if mine is not None:
+            mine.out = inner
+        if mine is None or obstacle_of(loop, mine, made):
             del loop.xs[given:]
             loop.xs.insert(position, (x, inner))
             continue
         loop.body.insert(0, mine)
         if eqn.op == "concatenate":
             taken.add((loop, x))
-        if all(r is loop for r in readers[id(x)]):
+        if not others or not view:
             program.eqns.remove(eqn)
+        if others and not view:
+            loop.outs.append(Out("stack", inner, x))
         return True
     return False
+
+
+def _for_a_step(
+    eqn: Eqn, program: Program, loop: Loop, made: dict[int, Any], readers: dict[int, list[Any]]
+) -> Eqn | None:
+    """What computes for one timestep what an equation computes for all; None if nothing does, or should.
+
+    Products of all rows, and sums along them, stand between two reshapes.
+    """
+
+    def step(stack: Any) -> Var:
+        return _step_input(loop, stack)
+
+    if _per_step(eqn, loop.length):
+        return _step_of(eqn, step)
+    total: Any = made.get(id(eqn.args[0])) if eqn.op == "reshape" else None
+    if not isinstance(total, Eqn) or total.op != "dot" or readers[id(total.out)] != [eqn]:
+        return None
+    stack, y = rows_of_stack(total.args[0], made), total.args[1]
+    if stack is None or stack.ndim < 3 or not same(stack.shape[0], loop.length):
+        return None
+    width = 1 if y.ndim == 1 else y.shape[1]
+    if not same(eqn.out.shape, (*stack.shape[:-1], width)):
+        return None
+    out = Var(eqn.out.shape[1:], eqn.out.dtype, eqn.out.name)
+    if row_sum(total, made) == "sum":
+        return Eqn("sum", [step(stack)], {"axes": (stack.ndim - 2,), "keepdims": True}, out, eqn.section)
+    if y.ndim == 2 and stack.ndim == 3 and worth_taking(stack, y, program.lengths):
+        return Eqn("dot", [step(stack), y], dict(total.params), out, eqn.section)
+    return None
 
 
 def loop_free(loop: Loop, x: Any) -> list[Any]:

@@ -34,6 +34,7 @@ def within(run: Callable[[Program], None]) -> Callable[[Program], None]:
             if isinstance(loop, Pieces):
                 ends = [c.after for c in loop.carries] + [o.inner for o in loop.outs]
                 body = Program([], loop.body, ends)
+                body.lengths = program.lengths
                 run(body)
                 loop.body, now = body.eqns, iter(body.outputs)
                 for c in loop.carries:
