@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tensorgrad.compile.expressions import INFIX, dtype_text, expression, number_text, reshaped, subscript
-from tensorgrad.compile.ir import Const, Eqn, Loop, Pieces, Program, Var
+from tensorgrad.compile.ir import Const, Eqn, Loop, Pieces, Program, Var, walk
 from tensorgrad.compile.loops import LoopWriter
 from tensorgrad.compile.page import Page, Script, derive_names, inherit_names, returned
 from tensorgrad.compile.plan import VIEWS, WITH_OUT, Block, Storage, side_by_side
@@ -43,6 +43,7 @@ class _Writer(Script):
         self.backward = False
         # Views that got the buffer itself, of which their operand is the view.
         self.shaped: dict[int, str] = {}
+        self.views = {id(e.out): e for e in walk(program.eqns) if e.op in VIEWS}
 
     def page(self) -> Page:
         inputs = [self[v] for v in self.program.inputs]
@@ -220,11 +221,28 @@ class _Writer(Script):
         elif eqn.op == "row_dot":
             self.line(f"np.matmul({args[0]}[..., None, :], {args[1]}[..., None], out={text}[..., None])")
         elif eqn.op == "dot":
-            fn = "np.dot" if eqn.out.ndim == 2 and eqn.args[0].ndim == 2 else "np.matmul"
-            fn = "product_shared" if eqn.params.get("shared") else fn
-            self.line(f"{fn}({args[0]}, {args[1]}, out={text})")
+            self.line(f"{self.product(eqn)}({args[0]}, {args[1]}, out={text})")
         else:
             self.line(_mapped(eqn.op, args, text))
+
+    def product(self, eqn: Eqn) -> str:
+        """The function for a product: np.dot is faster, but copies what is a part of rows, and transposed."""
+        if eqn.params.get("shared"):
+            return "product_shared"
+        matrices = eqn.out.ndim == eqn.args[0].ndim == 2
+        return "np.dot" if matrices and not any(map(self.is_part, eqn.args)) else "np.matmul"
+
+    def is_part(self, x: Any) -> bool:
+        """Whether a matrix is a part of each row of another, behind reshapes, and transposed."""
+        transposed = False
+        while (eqn := self.views.get(id(x))) is not None:
+            if eqn.op == "index":
+                *_, last = eqn.params["template"]
+                whole = len(eqn.params["template"]) < eqn.args[0].ndim or last == slice(None)
+                return transposed and isinstance(last, slice) and not whole and last.step in (None, 1)
+            transposed |= eqn.op == "transpose"
+            x = eqn.args[0]
+        return False
 
     def deserves_a_name(self, eqn: Eqn, text: str) -> bool:
         """Whether a result that is written over an operand is known by another name, outside of loops."""

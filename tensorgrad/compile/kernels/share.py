@@ -179,14 +179,15 @@ class Shared:
 
 
 def product_shared(x: Any, y: Any, out: Any = None) -> Any:
-    """np.dot of matrices, of which each thread computes some rows or columns."""
+    """The product of matrices, of which each thread computes some rows or columns."""
     (rows, inner), columns = x.shape, y.shape[1]
+    # Of parts of rows, and of parts of columns, np.dot would make a copy.
+    multiply = np.dot if x.flags.forc and y.flags.forc else np.matmul
     if not _several(max(rows, columns)) or rows * inner * columns < LEAST_PRODUCT:
-        return np.dot(x, y, out=out)
+        return multiply(x, y, out=out)
     if out is None:
         out = np.empty((rows, columns), np.result_type(x, y))
     if rows >= columns:
-        # Of a part of a matrix np.dot would make a copy.
         _together(rows, lambda a, b: np.matmul(x[a:b], y, out=out[a:b]))
     else:
         _together(columns, lambda a, b: np.matmul(x, y[:, a:b], out=out[:, a:b]))
