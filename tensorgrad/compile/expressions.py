@@ -279,10 +279,16 @@ EXPRESSIONS: dict[str, Callable[[Names, dict[str, Any], Any], str]] = {
 _METHODS = {"copy", "cast", "sum", "max", "min", "prod", "cumsum", "index", "gather", "scatter", "one_hot"}
 """What is asked of an array by a method or in brackets, which Python's numbers do not have."""
 
+_ALONE = {"reshape", "broadcast"}
+"""What makes an array of a number alone, with no other operand to tell its dtype."""
+
+_PYTHONS = (np.dtype(bool), np.dtype(np.int64), np.dtype(np.float64))
+"""The dtypes that NumPy gives Python's numbers."""
+
 
 def expression(eqn: Any, names: Names) -> str:
     """The equation's right-hand side."""
-    if eqn.op in _METHODS:
+    if eqn.op in _METHODS or (eqn.op in _ALONE and eqn.out.dtype not in _PYTHONS):
         names = [
             f"np.asarray({n}, {dtype_text(a.dtype)})" if isinstance(a, Const) and not a.ndim else n
             for n, a in zip(names, eqn.args, strict=True)

@@ -116,6 +116,13 @@ def test_lengths_and_single_precision() -> None:
     assert_same(step(model, xs, ys, lengths), tg.value_and_grad(loss)(model, xs, ys, lengths))
 
 
+def test_numbers_have_the_dtype_of_what_they_stand_for() -> None:
+    """The slope of a sum is a number, and NumPy takes Python's numbers for double precision."""
+    xs = np.ones((3, 4, 5), np.float32)
+    step = tg.value_and_grad(lambda xs: tg.tanh(xs)[0].sum() * 0.1)
+    assert_same(tg.compile(step, fast=True)(xs), step(xs))
+
+
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "lnlstm"])
 def test_a_step_with_kernels(cell: str) -> None:
     model = tagger(cell)
