@@ -306,6 +306,24 @@ def test_views_of_views_are_taken_into_a_loop_once() -> None:
     assert step.source.count("\n") < 400
 
 
+def test_a_stack_that_is_the_first_state_too() -> None:
+    """What makes it stays before the loop."""
+
+    def fn(a: Any, g: Any) -> Any:
+        stack = tg.tanh(a)
+
+        def cell(x: Any, state: Any) -> Any:
+            g = tg.tanh(state[0] * x)
+            return g, (g, tg.tanh(state[1] * 0.3))
+
+        roll = nn.unroll(cell, stack, (g, stack))
+        return (roll.outputs**2).sum() + (roll.state[1] ** 2).sum()
+
+    rng, step = np.random.default_rng(0), tg.value_and_grad(fn)
+    a, g = rng.standard_normal((1, 3, 4)), rng.standard_normal((3, 4))
+    assert_same(tg.compile(step, fast=True)(a, g), step(a, g))
+
+
 def test_names_that_kernels_need() -> None:
     """Those of its indices, of its functions and of its error are taken by variables."""
     names = ["b", "i", "k", "m", "n", "p", "q", "t", "j", "plus", "product", "exp", "ValueError", "x\u00b2"]

@@ -102,12 +102,9 @@ def _take_inputs(program: Program, loop: Loop, taken: set[tuple[Loop, Any]]) -> 
         eqn = made.get(id(x))
         if eqn is None or (loop, x) in taken:
             continue
-        others = [r for r in readers[id(x)] if r is not loop]
+        others = [r for r in readers[id(x)] if r is not loop or _reads_whole(loop, x)]
         view = eqn.op in ALIASES and _per_step(eqn, loop.length)
         if not view and not all(id(r) in later for r in others):
-            continue
-        inside = {id(e.out) for e in loop.body} | {id(v) for _, v in loop.xs}
-        if any(id(a) in inside for a in loop_free(loop, x)):
             continue
         del loop.xs[position]
         given = len(loop.xs)
@@ -159,9 +156,10 @@ def _for_a_step(
     return None
 
 
-def loop_free(loop: Loop, x: Any) -> list[Any]:
-    """The uses of a stack within the body, as a whole."""
-    return [a for e in loop.body for a in e.args if a is x]
+def _reads_whole(loop: Loop, x: Any) -> bool:
+    """Whether a loop reads a stack as a whole too, as the state at first or within."""
+    ends = [v for c in loop.carries for v in (c.init, c.after)] + [o.inner for o in loop.outs]
+    return any(a is x for a in [*ends, *(a for e in loop.body for a in e.args)])
 
 
 def obstacle_of(loop: Loop, eqn: Eqn, made: dict[int, Any]) -> str:
