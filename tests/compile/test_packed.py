@@ -118,11 +118,12 @@ def test_products_of_inputs_are_taken_into_the_loop(cell: str, small_products_pa
         assert "weight, out=" not in compiled.source
 
 
+@pytest.mark.parametrize(("name", "value"), [("_LEAST_ROWS", 3), ("_WEIGHTS_A_ROW", 3 * 4 * 4 / 3)])
 def test_products_of_few_rows_stay_outside(
-    small_products_packed: None, monkeypatch: pytest.MonkeyPatch
+    name: str, value: float, small_products_packed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether there are many is decided by the first batch; one sequence is never packed."""
-    monkeypatch.setattr(worth, "_LEAST_ROWS", 3)
+    monkeypatch.setattr(worth, name, value)
     step = tg.value_and_grad(loss_of)
     for B, expected in ((1, False), (2, False), (3, True)):
         model, compiled = tagger("lnlstm"), tg.compile(step, fast=True)

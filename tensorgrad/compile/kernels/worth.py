@@ -17,6 +17,9 @@ _LEAST = 2**13
 _LEAST_ROWS = 8
 """With fewer rows a timestep, products of all timesteps at once are faster."""
 
+_WEIGHTS_A_ROW = 2**14
+"""And with more weights for each of these rows: every timestep reads all of them once more."""
+
 
 def worth_packing(dots: list[Eqn]) -> list[Eqn]:
     """Those of a loop's products that are faster with a matrix that is packed before it."""
@@ -35,7 +38,8 @@ def worth_taking(stack: Any, W: Any, lengths: dict[str, int]) -> bool:
     """
     if not (_may_be_faster() and _packable(stack, W) and _large(W)):
         return False
-    return bool(eval(str(stack.shape[1]), {"__builtins__": {}}, dict(lengths)) >= _LEAST_ROWS)
+    rows = eval(str(stack.shape[1]), {"__builtins__": {}}, lengths)
+    return bool(max(_LEAST_ROWS, W.shape[0] * W.shape[1] / _WEIGHTS_A_ROW) <= rows)
 
 
 def _may_be_faster() -> bool:
