@@ -14,7 +14,7 @@ import numpy as np
 
 from tensorgrad.errors import GraphError
 
-__all__ = ["Carry", "Const", "Eqn", "Loop", "Out", "Pieces", "Program", "Var", "verify", "walk"]
+__all__ = ["Carry", "Const", "Eqn", "Loop", "Out", "Pieces", "Program", "Var", "length", "verify", "walk"]
 
 
 class Var:
@@ -138,6 +138,11 @@ class Pieces(Loop):
     __slots__ = ()
 
 
+def length(n: Any, sizes: dict[str, int]) -> int:
+    """A length in symbols as a number, for the lengths that these are."""
+    return int(eval(str(n), {"__builtins__": {}}, sizes))
+
+
 def results(eqn: Any) -> list[Var]:
     """The variables that an equation or a loop defines for what follows."""
     if isinstance(eqn, Loop):
@@ -162,7 +167,7 @@ class Program:
 
     def fits(self, sizes: dict[str, int]) -> bool:
         """Whether the program is right for these lengths."""
-        return all(eval(str(n), {"__builtins__": {}}, sizes) >= least for n, least in set(self.bounds))
+        return all(length(n, sizes) >= least for n, least in set(self.bounds))
 
     def count(self) -> tuple[int, int]:
         """How many equations stand outside the loops, and how many within."""

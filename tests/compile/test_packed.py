@@ -99,6 +99,10 @@ def test_small_products_are_left_to_the_blas_by_one_thread(
     assert ("transpose_into" in step.source) != expected
 
 
+def fast_compile(fn: Any) -> Any:
+    return tg.compile(fn, fast=True)
+
+
 def forward_of(source: str) -> str:
     """The text of the kernel of the first loop."""
     return source.split("def forward(")[1].split("@share_rows")[0].split("\n\n\n")[0]
@@ -155,6 +159,51 @@ def test_a_product_that_others_read_is_computed_once(before: bool, small_product
     # Besides those for the gradients of the two matrices.
     counts = [compiled.source.count(text) for text in (" product_shared(", "    product_packed(")]
     assert counts == ([3, 2] if before else [2, 3])
+
+
+def test_sums_of_inputs_that_others_read_too(small_products_packed: None) -> None:
+    """The loop gives what its first reader needs of every timestep to those after it."""
+
+    def fn(W: dict[str, Any], xs: Any) -> Any:
+        a = xs @ W["xh"]
+        mean = a.mean(2, keepdims=True)
+
+        def cell(x: Any, h: Any) -> Any:
+            h = tg.tanh(x + h @ W["hh"])
+            return h, h
+
+        hs = nn.unroll(cell, (a - mean) * mean, np.zeros((3, 4))).outputs
+        return (hs * mean).sum() + (mean**2).sum(), mean
+
+    W = {"xh": np.full((2, 4), 0.3), "hh": np.full((4, 4), 0.2)}
+    xs = np.random.default_rng(0).standard_normal((5, 3, 2))
+    step = tg.value_and_grad(fn, has_aux=True)
+    compiled = fast_compile(step)
+    assert_same(compiled(W, xs), step(W, xs))
+    assert "sum_" in forward_of(compiled.source)
+
+
+@pytest.mark.parametrize("checkpoint", [None, 2])
+def test_a_product_that_two_loops_read(checkpoint: int | None, small_products_packed: None) -> None:
+    """The first of them makes it, and the other one reads it from the stack, in its own order."""
+
+    def fn(W: dict[str, Any], xs: Any) -> Any:
+        a = xs @ W["xh"]
+
+        def cell(a_t: Any, h: Any) -> Any:
+            h = tg.tanh(a_t + h @ W["hh"])
+            return h, h
+
+        h = np.zeros((3, 4))
+        there = nn.unroll(cell, a, h, checkpoint=checkpoint).outputs
+        back = nn.unroll(cell, a, h, reverse=True, checkpoint=checkpoint).outputs
+        return (there * back).sum()
+
+    W = {"xh": np.full((2, 4), 0.3), "hh": np.full((4, 4), 0.2)}
+    compiled = fast_compile(tg.value_and_grad(fn))
+    for T in (6, 7):
+        xs = np.random.default_rng(T).standard_normal((T, 3, 2))
+        assert_same(compiled(W, xs), tg.value_and_grad(fn)(W, xs))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""Element-wise work on stacks moved back into the loops, where its numbers are still in the cache.
+"""Work on stacks moved back into the loops, where its numbers are still in the cache.
 
-The passes of the NumPy page move such work out of loops, to do it for all timesteps in one call; a kernel has
-no calls to save. So it is with products, where a matrix can be packed once for all timesteps.
+The passes of the NumPy page move it out of loops, to do it for all timesteps in one call; a kernel has no
+calls to save. That is true of element-wise work, of sums along rows, and of products with a matrix that is
+packed once for all timesteps.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import Any
 
 from tensorgrad.compile.ir import Carry, Const, Eqn, Loop, Out, Program, Var, results
 from tensorgrad.compile.kernels.loop import obstacle
-from tensorgrad.compile.kernels.rows import ALIASES, INLINE, definitions, row_sum, rows_of_stack, same
+from tensorgrad.compile.kernels.rows import ALIASES, definitions, row_sum, rows_of_stack, same
+from tensorgrad.compile.kernels.steps import of_all_rows, per_step, product_of_step, step_of, sum_of_step
 from tensorgrad.compile.kernels.worth import worth_taking
 from tensorgrad.compile.passes.clean import dead_code
 
@@ -41,7 +43,7 @@ def _copied_loop(loop: Loop) -> Loop:
 
 
 def into_loops(program: Program) -> None:
-    """Move element-wise work on stacks into the loop that alone reads the result, or that made the stacks."""
+    """Move work on stacks into the loop that is the first to read the result, or that made the stacks."""
     made = definitions(program.eqns)
     loops = [e for e in program.eqns if isinstance(e, Loop) and not obstacle(e, made)]
     ways = (partial(_take_inputs, taken=set()), _take_results, _take_row_sums, _take_totals)
@@ -59,37 +61,6 @@ def _readers(program: Program) -> dict[int, list[Any]]:
     return found
 
 
-def _per_step(eqn: Any, length: Any) -> bool:
-    """Whether an equation over stacks can be done timestep by timestep."""
-    if isinstance(eqn, Loop) or eqn.out.ndim < 2 or not same(eqn.out.shape[0], length):
-        return False
-    for a in eqn.args:
-        if a.ndim == eqn.out.ndim and not same(a.shape[0], length):
-            return False
-        if a.ndim > eqn.out.ndim:
-            return False
-    if eqn.op == "index":
-        return (
-            len(eqn.args) == 1
-            and eqn.params["template"][:1] == (slice(None),)
-            and (len(eqn.params["template"]) == eqn.args[0].ndim == eqn.out.ndim)
-        )
-    if eqn.op == "concatenate":
-        return bool(eqn.params["axis"] % eqn.out.ndim)
-    return eqn.op in INLINE and eqn.op != "minus_one_hot"
-
-
-def _step_of(eqn: Eqn, step: Any) -> Eqn:
-    """An equation over stacks for one timestep; step: what an operand is there."""
-    params = dict(eqn.params)
-    if eqn.op == "index":
-        params["template"] = params["template"][1:]
-    elif eqn.op == "concatenate":
-        params["axis"] = params["axis"] % eqn.out.ndim - 1
-    args = [step(a) if a.ndim == eqn.out.ndim else a for a in eqn.args]
-    return Eqn(eqn.op, args, params, Var(eqn.out.shape[1:], eqn.out.dtype, eqn.out.name), eqn.section)
-
-
 def _take_inputs(program: Program, loop: Loop, taken: set[tuple[Loop, Any]]) -> bool:
     """What makes the stacks that this loop reads, and others after it; views of what is read anywhere.
 
@@ -97,18 +68,19 @@ def _take_inputs(program: Program, loop: Loop, taken: set[tuple[Loop, Any]]) -> 
     it in again, with all its parts, and what those are made of: that grows without end.
     """
     made, readers = definitions(program.eqns), _readers(program)
-    later = {id(e) for e in program.eqns[program.eqns.index(loop) + 1 :]} | {id(None)}
+    # The program's outputs, which no equation reads, are read at its end.
+    later = [None, *program.eqns[program.eqns.index(loop) + 1 :]]
     for position, (x, inner) in enumerate(loop.xs):
         eqn = made.get(id(x))
         if eqn is None or (loop, x) in taken:
             continue
         others = [r for r in readers[id(x)] if r is not loop or _reads_whole(loop, x)]
-        view = eqn.op in ALIASES and _per_step(eqn, loop.length)
-        if not view and not all(id(r) in later for r in others):
+        view = eqn.op in ALIASES and per_step(eqn, loop.length)
+        if not view and any(r not in later for r in others):
             continue
         del loop.xs[position]
         given = len(loop.xs)
-        mine = _for_a_step(eqn, program, loop, made, readers)
+        mine = _input_of_step(eqn, program, loop, made)
         if mine is not None:
             mine.out = inner
         if mine is None or obstacle_of(loop, mine, made):
@@ -118,41 +90,29 @@ def _take_inputs(program: Program, loop: Loop, taken: set[tuple[Loop, Any]]) -> 
         loop.body.insert(0, mine)
         if eqn.op == "concatenate":
             taken.add((loop, x))
-        if not others or not view:
+        if not (view and others):
             program.eqns.remove(eqn)
-        if others and not view:
-            loop.outs.append(Out("stack", inner, x))
+            loop.outs += [Out("stack", inner, x)] if others else []
         return True
     return False
 
 
-def _for_a_step(
-    eqn: Eqn, program: Program, loop: Loop, made: dict[int, Any], readers: dict[int, list[Any]]
-) -> Eqn | None:
-    """What computes for one timestep what an equation computes for all; None if nothing does, or should.
-
-    Products of all rows, and sums along them, stand between two reshapes.
-    """
-
-    def step(stack: Any) -> Var:
-        return _step_input(loop, stack)
-
-    if _per_step(eqn, loop.length):
-        return _step_of(eqn, step)
-    total: Any = made.get(id(eqn.args[0])) if eqn.op == "reshape" else None
-    if not isinstance(total, Eqn) or total.op != "dot" or readers[id(total.out)] != [eqn]:
+def _input_of_step(eqn: Eqn, program: Program, loop: Loop, made: dict[int, Any]) -> Eqn | None:
+    """What makes for one timestep what an equation makes for all; None if nothing does, or should."""
+    if per_step(eqn, loop.length):
+        return step_of(eqn, lambda stack: _step_input(loop, stack))
+    found = of_all_rows(eqn, made)
+    if found is None:
         return None
-    stack, y = rows_of_stack(total.args[0], made), total.args[1]
-    if stack is None or stack.ndim < 3 or not same(stack.shape[0], loop.length):
+    total, stack = found
+    alone = _readers(program)[id(total.out)] == [eqn]
+    if not alone or stack.ndim < 3 or not same(stack.shape[0], loop.length):
         return None
-    width = 1 if y.ndim == 1 else y.shape[1]
-    if not same(eqn.out.shape, (*stack.shape[:-1], width)):
-        return None
-    out = Var(eqn.out.shape[1:], eqn.out.dtype, eqn.out.name)
     if row_sum(total, made) == "sum":
-        return Eqn("sum", [step(stack)], {"axes": (stack.ndim - 2,), "keepdims": True}, out, eqn.section)
-    if y.ndim == 2 and stack.ndim == 3 and worth_taking(stack, y, program.lengths):
-        return Eqn("dot", [step(stack), y], dict(total.params), out, eqn.section)
+        return sum_of_step(eqn, _step_input(loop, stack))
+    W = total.args[1]
+    if stack.ndim == 3 and worth_taking(stack, W, program.lengths):
+        return product_of_step(eqn, _step_input(loop, stack), W)
     return None
 
 
@@ -187,7 +147,7 @@ def _take_results(program: Program, loop: Loop) -> bool:
     for eqn in program.eqns[: program.eqns.index(loop)]:
         before |= {id(v) for v in results(eqn)}
     for eqn in program.eqns[program.eqns.index(loop) + 1 :]:
-        if not _per_step(eqn, loop.length) or not any(id(a) in stacks for a in eqn.args):
+        if not per_step(eqn, loop.length) or not any(id(a) in stacks for a in eqn.args):
             continue
         if eqn.op == "index" or not all(
             id(a) in stacks or id(a) in before or isinstance(a, Const) for a in eqn.args
@@ -196,7 +156,7 @@ def _take_results(program: Program, loop: Loop) -> bool:
         if any(id(a) in stacks and a.ndim != eqn.out.ndim for a in eqn.args):
             continue
         given = len(loop.xs)
-        mine = _step_of(eqn, lambda a: stacks[id(a)] if id(a) in stacks else _step_input(loop, a))
+        mine = step_of(eqn, lambda a: stacks[id(a)] if id(a) in stacks else _step_input(loop, a))
         loop.body.append(mine)
         if obstacle(loop, made):
             loop.body.pop()
@@ -218,18 +178,15 @@ def _take_row_sums(program: Program, loop: Loop) -> bool:
     stacks = {id(o.outer): o.inner for o in loop.outs if o.kind == "stack"}
     made = definitions(program.eqns)
     for eqn in program.eqns[program.eqns.index(loop) + 1 :]:
-        total: Any = made.get(id(eqn.args[0])) if eqn.op == "reshape" else None
-        if not isinstance(total, Eqn) or row_sum(total, made) != "sum":
+        found = of_all_rows(eqn, made)
+        if found is None or row_sum(found[0], made) != "sum" or id(found[1]) not in stacks:
             continue
-        stack = rows_of_stack(total.args[0], made)
-        if id(stack) not in stacks or not same(eqn.out.shape, (*stack.shape[:-1], 1)):
-            continue
-        x, out = stacks[id(stack)], Var(eqn.out.shape[1:], eqn.out.dtype, eqn.out.name)
-        loop.body.append(Eqn("sum", [x], {"axes": (x.ndim - 1,), "keepdims": True}, out, eqn.section))
+        mine = sum_of_step(eqn, stacks[id(found[1])])
+        loop.body.append(mine)
         if obstacle(loop, made):
             loop.body.pop()
             continue
-        loop.outs.append(Out("stack", out, eqn.out))
+        loop.outs.append(Out("stack", mine.out, eqn.out))
         program.eqns.remove(eqn)
         return True
     return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tensorgrad.compile.ir import Eqn
+from tensorgrad.compile.ir import Eqn, length
 from tensorgrad.compile.kernels.blas import blas
 from tensorgrad.compile.kernels.rows import same
 from tensorgrad.compile.kernels.share import threads_at_rest
@@ -23,9 +23,9 @@ _WEIGHTS_A_ROW = 2**14
 
 def worth_packing(dots: list[Eqn]) -> list[Eqn]:
     """Those of a loop's products that are faster with a matrix that is packed before it."""
-    fit, count = [e for e in dots if _packable(*e.args)], threads_at_rest()
     if not _may_be_faster():
         return []
+    fit, count = [e for e in dots if _packable(*e.args)], threads_at_rest()
     if count is None or (count > 1 and len(fit) == len(dots)):
         return fit
     return [e for e in fit if _large(e.args[1])]
@@ -34,12 +34,12 @@ def worth_packing(dots: list[Eqn]) -> list[Eqn]:
 def worth_taking(stack: Any, W: Any, lengths: dict[str, int]) -> bool:
     """Whether a product of all timesteps is better done within a loop, timestep by timestep.
 
-    lengths: the free ones at the first call: with only a few rows a timestep it is not.
+    lengths: the free ones at the first call: with only a few rows a timestep it is not. Nor is it with a
+    small matrix, whose products cost little anywhere.
     """
     if not (_may_be_faster() and _packable(stack, W) and _large(W)):
         return False
-    rows = eval(str(stack.shape[1]), {"__builtins__": {}}, lengths)
-    return bool(max(_LEAST_ROWS, W.shape[0] * W.shape[1] / _WEIGHTS_A_ROW) <= rows)
+    return length(stack.shape[1], lengths) >= max(_LEAST_ROWS, W.shape[0] * W.shape[1] / _WEIGHTS_A_ROW)
 
 
 def _may_be_faster() -> bool:
