@@ -135,6 +135,7 @@ def group_another_term(program: Program) -> None:
     sums[0].args = [sums[0].args[0], sums[0].args[0]]
 
 
+@pytest.mark.usefixtures("numpy_pages")
 @pytest.mark.parametrize(
     ("cell", "after", "damage"),
     [
