@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -89,8 +91,8 @@ def program(
     return step
 
 
-@pytest.mark.parametrize("seed", range(24))
-def test_a_random_program(seed: int) -> None:
+def drawn(seed: int) -> tuple[Callable[..., Any], Iterator[Any]]:
+    """A program, and arguments for it: three times, the last of other lengths."""
     rng = np.random.default_rng(seed)
     T, B, D, H = (int(n) for n in rng.integers((2, 2, 2, 3), 6))
     states, count = int(rng.integers(1, 4)), int(rng.integers(2, 9))
@@ -101,11 +103,54 @@ def test_a_random_program(seed: int) -> None:
     }
     piece = PIECES[seed % len(PIECES)]
     fn = program(seed, states, count, bool(rng.integers(2)), bool(rng.integers(2)), piece)
+
+    def arguments() -> Iterator[Any]:
+        for T_, B_ in ((T, B), (T, B), (T + 2, B + 1)):
+            xs, lengths = rng.standard_normal((T_, B_, D)), rng.integers(1, T_ + 1, size=B_)
+            yield params, [rng.standard_normal((B_, H)) for _ in range(states)], xs, lengths
+
+    return fn, arguments()
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_a_random_program(seed: int) -> None:
+    fn, arguments = drawn(seed)
     compiled = tg.compile(fn)
-    for T_, B_ in ((T, B), (T, B), (T + 2, B + 1)):
-        xs, lengths = rng.standard_normal((T_, B_, D)), rng.integers(1, T_ + 1, size=B_)
-        h0 = [rng.standard_normal((B_, H)) for _ in range(states)]
-        assert_same(compiled(params, h0, xs, lengths), fn(params, h0, xs, lengths))
+    for args in arguments:
+        assert_same(compiled(*args), fn(*args))
+
+
+def double_in_page(run: Callable[[], Any]) -> set[str]:
+    """The variables of a page that ever hold numbers of double precision."""
+    found: set[str] = set()
+
+    def in_page(frame: FrameType, event: str, arg: Any) -> Any:
+        found.update(k for k, x in frame.f_locals.items() if getattr(x, "dtype", None) == np.float64)
+        return in_page
+
+    def called(frame: FrameType, event: str, arg: Any) -> Any:
+        return in_page if "make_buffers" in frame.f_globals else None
+
+    before = sys.gettrace()
+    sys.settrace(called)
+    try:
+        run()
+    finally:
+        sys.settrace(before)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(16, 22))
+def test_single_precision_stays_single(seed: int) -> None:
+    """Python's numbers, made into arrays without a word, are of double precision, and so is what follows."""
+    fn, arguments = drawn(seed)
+    args = next(arguments)
+    compiled = tg.compile(fn)
+    compiled(*args)
+    assert double_in_page(lambda: compiled(*args))
+    args = tree.map(lambda x: x.astype(np.float32) if x.dtype == np.float64 else x, args)
+    compiled(*args)
+    assert not double_in_page(lambda: compiled(*args))
 
 
 # --- cells as hypothesis draws them ------------------------------------------------------------------------
