@@ -15,7 +15,7 @@ import tensorgrad as tg
 from tensorgrad import functional as F
 from tensorgrad import nn
 from tensorgrad.compile import api
-from tensorgrad.compile.ir import Loop, Program, verify, walk
+from tensorgrad.compile.ir import Eqn, Loop, Program, Var, verify, walk
 from tensorgrad.compile.passes import FOR_NUMPY, PASSES
 from tensorgrad.compile.sizes import Size, SizeUnknown, Symbols
 from tensorgrad.errors import GraphError
@@ -262,6 +262,40 @@ def test_little_is_needed_at_once() -> None:
         ran = step._ran()
         sizes.append(sum(b.nbytes for b in ran.make_buffers(*ran.sizes)))
     assert sizes[0] < 0.8 * sizes[1]
+
+
+def most_at_once(eqns: list[Any], outputs: set[int]) -> int:
+    """How many results there are at once, one written over another that nobody reads any more."""
+    most, alive = 0, set()
+    for k, eqn in enumerate(eqns):
+        later = outputs | {id(a) for e in eqns[k + 1 :] for a in e.args}
+        alive = {i for i in {*alive, id(eqn.out)} if i in later}
+        most = max(most, len(alive))
+    return most
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_order_needs_less(seed: int) -> None:
+    """Of equations at random, each of two results before it, all orders are tried."""
+    rng = np.random.default_rng(seed)
+    given = Var((4, 4), np.float64)
+    values, eqns = [given, given], []
+    for _ in range(7):
+        args = [values[k] for k in rng.integers(len(values), size=2)]
+        values.append(Var((4, 4), np.float64))
+        eqns.append(Eqn("add", args, {}, values[-1]))
+    read = {id(a) for e in eqns for a in e.args}
+    outputs = [v for v in values[2:] if id(v) not in read]
+    program, ends = Program([given], list(eqns), outputs), {id(v) for v in outputs}
+    importlib.import_module("tensorgrad.compile.passes.order").least_memory(program)
+    verify(program, "order")
+
+    def possible(order: tuple[Any, ...]) -> bool:
+        known = {id(given)}
+        return all({id(a) for a in e.args} <= known and not known.add(id(e.out)) for e in order)
+
+    least = min(most_at_once(list(o), ends) for o in itertools.permutations(eqns) if possible(o))
+    assert most_at_once(program.eqns, ends) == least
 
 
 def test_long_stretches_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

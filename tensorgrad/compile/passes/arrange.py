@@ -3,12 +3,13 @@ what a loop keeps taken outside of it."""
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from tensorgrad.compile.builder import Builder
-from tensorgrad.compile.ir import Eqn, Loop, Out, Program, Var, walk
+from tensorgrad.compile.ir import Eqn, Loop, Out, Program, Var, length, walk
 from tensorgrad.compile.sizes import Size
 
 __all__ = ["neighbouring_gates", "sums_as_products", "transposes_once", "views_outside"]
@@ -184,16 +185,23 @@ def _one(body: list[Any], run: list[_Gate]) -> list[Any]:
 
 # --- views -------------------------------------------------------------------------------------------------
 def views_outside(program: Program) -> None:
-    """Where a loop would keep all slices of what it computes it keeps that; slices are taken outside."""
+    """Where a loop would keep all slices of what it computes it keeps that; slices are taken outside.
+
+    Not so large slices: to copy each of them once is little, and to go over whole arrays later is faster.
+    """
     eqns: list[Any] = []
     for eqn in program.eqns:
         eqns.append(eqn)
         if isinstance(eqn, Loop):
-            eqns += _taken_outside(eqn)
+            eqns += _taken_outside(eqn, program.lengths)
     program.eqns = eqns
 
 
-def _taken_outside(loop: Loop) -> list[Eqn]:
+_LARGE = 2**10
+"""So many elements at a timestep take longer to go over than one call of NumPy."""
+
+
+def _taken_outside(loop: Loop, lengths: dict[str, int]) -> list[Eqn]:
     made = {id(e.out): e for e in loop.body if isinstance(e, Eqn)}
     stacks = {id(o.inner): o.outer for o in loop.outs if o.kind == "stack"}
     after: list[Eqn] = []
@@ -213,6 +221,9 @@ def _taken_outside(loop: Loop) -> list[Eqn]:
         x = view.args[0]
         if id(x) not in stacks and kept[id(x)] < int(np.prod(x.shape)):
             # To copy a part is better than to keep what nobody needs.
+            outs.append(o)
+            continue
+        if id(x) not in stacks and prod(length(n, lengths) for n in o.inner.shape) >= _LARGE:
             outs.append(o)
             continue
         if id(x) not in stacks:

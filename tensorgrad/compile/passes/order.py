@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from tensorgrad.compile.ir import Const, Eqn, Loop, Program, results
 from tensorgrad.compile.plan import VIEWS
@@ -67,6 +66,32 @@ def _bytes(x: Any) -> int:
     return x.dtype.itemsize * prod(map(int, x.shape)) * _MANY ** len(re.findall(r"\b[A-Za-z]", symbols))
 
 
+_SIDE_BY_SIDE = 24
+"""So many orders are grown at once, of long stretches fewer."""
+
+_GROWN = 2400
+"""The most equations in all of them."""
+
+
+class _Order(NamedTuple):
+    """The beginning of an order. done: its equations as bits. left: how often what it read is read yet.
+
+    now, most: how many arrays of each size there are, and were at most.
+    """
+
+    chosen: list[int]
+    ready: list[int]
+    done: int
+    left: dict[int, int]
+    now: dict[int, int]
+    most: dict[int, int]
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        """The bytes needed at most so far, and now."""
+        return sum(s * n for s, n in self.most.items()), sum(s * n for s, n in self.now.items())
+
+
 class _Stretch:
     """Equations between two loops. passing: the ids of what nobody needs after them."""
 
@@ -96,27 +121,55 @@ class _Stretch:
                 self.then[n].append(k)
 
     def ordered(self) -> list[Eqn]:
-        """The best of the order they have and those that take, each time, what costs least."""
-        tried = [list(range(len(self.eqns))), self._greedy(self._growth), self._greedy(self._outlook)]
-        tried.append(self._from_the_end())
+        """The best of the order they have, of several grown side by side, and of one grown from the end."""
+        tried = [list(range(len(self.eqns))), self._grown_side_by_side(), self._from_the_end()]
         return [self.eqns[k] for k in min(tried, key=self._room)]
 
-    def _greedy(self, cost: Callable[[int, dict[int, int], list[int]], int]) -> list[int]:
-        chosen: list[int] = []
-        missing = [len(needs) for needs in self.needs]
-        left = dict(self.readers)
-        ready = [k for k, n in enumerate(missing) if not n]
-        while ready:
-            best = min(ready, key=lambda k: (cost(k, left, missing), k))
-            ready.remove(best)
-            chosen.append(best)
-            for i in self.reads[best]:
-                left[i] -= 1
-            for k in self.then[best]:
-                missing[k] -= 1
-                if not missing[k]:
-                    ready.append(k)
-        return chosen
+    def _grown_side_by_side(self) -> list[int]:
+        """Orders grown equation by equation: the cheapest go on, of those that did the same only one."""
+        width = max(1, min(_SIDE_BY_SIDE, _GROWN // len(self.eqns)))
+        ready = [k for k, needs in enumerate(self.needs) if not needs]
+        growing = [_Order([], ready, 0, dict(self.readers), {}, {})]
+        for _ in self.eqns:
+            best: dict[int, tuple[tuple[int, int], _Order, int]] = {}
+            for order in growing:
+                for k in order.ready:
+                    cost, done = self._cost(order, k), order.done | 1 << k
+                    if done not in best or cost < best[done][0]:
+                        best[done] = cost, order, k
+            chosen = sorted(best.values(), key=lambda found: found[0])[:width]
+            growing = [self._longer(order, k) for _, order, k in chosen]
+        return growing[0].chosen
+
+    def _change(self, order: _Order, k: int) -> dict[int, int]:
+        """How many more arrays of each size there are after an equation."""
+        change = {self.made[k]: 1}
+        for i in self.reads[k]:
+            if order.left[i] == 1:
+                change[self.size[i]] = change.get(self.size[i], 0) - 1
+        return change
+
+    def _cost(self, order: _Order, k: int) -> tuple[int, int]:
+        """The bytes that are needed at most up to an equation, and those needed after it."""
+        most, now = order.cost
+        for size, more in self._change(order, k).items():
+            count = order.now.get(size, 0) + max(more, 0)
+            most += size * max(0, count - order.most.get(size, 0))
+            now += size * more
+        return most, now
+
+    def _longer(self, order: _Order, k: int) -> _Order:
+        """An order with one equation more."""
+        now, most, left = dict(order.now), dict(order.most), dict(order.left)
+        for size, more in self._change(order, k).items():
+            most[size] = max(most.get(size, 0), now.get(size, 0) + max(more, 0))
+            now[size] = now.get(size, 0) + more
+        for i in self.reads[k]:
+            left[i] -= 1
+        done = order.done | 1 << k
+        freed = [n for n in self.then[k] if all(done >> m & 1 for m in self.needs[n])]
+        ready = [n for n in order.ready if n != k] + freed
+        return _Order([*order.chosen, k], ready, done, left, now, most)
 
     def _from_the_end(self) -> list[int]:
         """Last comes what leaves the most room before it."""
@@ -139,30 +192,13 @@ class _Stretch:
                     ready.append(k)
         return chosen[::-1]
 
-    def _frees(self, k: int, left: dict[int, int]) -> list[int]:
-        """The sizes of what an equation is the last to read."""
-        return [self.size[i] for i in self.reads[k] if left[i] == 1]
-
-    def _growth(self, k: int, left: dict[int, int], missing: list[int]) -> int:
-        """By how much an equation raises what is needed."""
-        return self.made[k] - sum(self._frees(k, left))
-
-    def _outlook(self, k: int, left: dict[int, int], missing: list[int]) -> int:
-        """An equation's growth, with that of the one after it which it makes possible, if that helps."""
-        for i in self.reads[k]:
-            left[i] -= 1
-        enabled = [self._growth(n, left, missing) for n in self.then[k] if missing[n] == 1]
-        for i in self.reads[k]:
-            left[i] += 1
-        return self._growth(k, left, missing) + min(0, min(enabled, default=0))
-
     def _room(self, order: list[int]) -> int:
         """The bytes needed on top of those there before: an array serves another of its size."""
         left, now = dict(self.readers), Counter[int]()
         most = Counter[int]()
         for k in order:
             now[self.made[k]] += 1
-            now.subtract(self._frees(k, left))
+            now.subtract(self.size[i] for i in self.reads[k] if left[i] == 1)
             most |= now
             for i in self.reads[k]:
                 left[i] -= 1
