@@ -14,7 +14,7 @@ import numpy as np
 
 from tensorgrad.errors import GraphError
 
-__all__ = ["Carry", "Const", "Eqn", "Loop", "Out", "Pieces", "Program", "Var", "length", "verify", "walk"]
+__all__ = ["Carry", "Const", "Eqn", "Loop", "Out", "Pieces", "Program", "Var", "in_numbers", "verify", "walk"]
 
 
 class Var:
@@ -138,7 +138,7 @@ class Pieces(Loop):
     __slots__ = ()
 
 
-def length(n: Any, sizes: dict[str, int]) -> int:
+def in_numbers(n: Any, sizes: dict[str, int]) -> int:
     """A length in symbols as a number, for the lengths that these are."""
     return int(eval(str(n), {"__builtins__": {}}, sizes))
 
@@ -167,7 +167,7 @@ class Program:
 
     def fits(self, sizes: dict[str, int]) -> bool:
         """Whether the program is right for these lengths."""
-        return all(length(n, sizes) >= least for n, least in set(self.bounds))
+        return all(in_numbers(n, sizes) >= least for n, least in set(self.bounds))
 
     def count(self) -> tuple[int, int]:
         """How many equations stand outside the loops, and how many within."""

@@ -8,6 +8,7 @@ not be explained makes the program one for this signature alone.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations_with_replacement
@@ -93,7 +94,11 @@ class Size(int):
 
 
 def _factor(n: Any) -> str:
-    return f"({n})" if " " in str(n) and "*" not in str(n) else str(n)
+    """A length as a factor: in brackets, unless it is nothing but a product outside of those it has."""
+    text = outside = str(n)
+    while outside != (outside := re.sub(r"\([^()]*\)", "", outside)):
+        pass
+    return f"({text})" if re.search("[-+/%]", outside) else text
 
 
 # Pairs of lengths, each with a difference of its own, so that T + 6 is not taken for B.

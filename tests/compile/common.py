@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import pytest
 
 import tensorgrad as tg
 from tensorgrad import functional as F
 from tensorgrad import nn, tree
 
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
+
+needs_numba = pytest.mark.skipif(find_spec("numba") is None, reason="numba is missing")
 
 
 class Tagger(nn.Module):

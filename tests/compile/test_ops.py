@@ -21,7 +21,7 @@ from tensorgrad.compile.rules import RULES
 from tensorgrad.compile.rules.registry import call
 
 from ..ops.test_table import TABLE, Case, arrays_of
-from .common import TOLERANCE, arrays
+from .common import TOLERANCE, arrays, assert_same, needs_numba
 
 DTYPES = ["float32", "float64"]
 OPS = sorted(ops.__all__)
@@ -187,3 +187,44 @@ def test_every_operation_has_a_rule() -> None:
     assert len(found) > 60
     assert {op.name for op in found - set(RULES)} == set()
     assert call not in RULES.values()
+
+
+@pytest.mark.parametrize("fast", [False, pytest.param(True, marks=needs_numba)])
+def test_lengths_that_are_sums(fast: bool) -> None:
+    """Of T * B + 3 rows, as a factor, all are counted."""
+
+    def loss(W: Any, xs: Any) -> Any:
+        T, B, D = xs.shape
+        rows = tg.concatenate([xs.reshape(T * B, D), W[:3, :4]], 0)
+        z = tg.tanh(rows.reshape(T * B + 3, 2, 2))
+        return (z.sum((0, 1)) ** 2).sum() + (z.sum(2) ** 3).sum()
+
+    W, step = np.random.default_rng(0).standard_normal((6, 6)), tg.value_and_grad(loss)
+    compiled = tg.compile(step, fast=fast)
+    for T, B in ((5, 4), (70, 40), (7, 3)):
+        assert_same(compiled(W, np.ones((T, B, 4))), step(W, np.ones((T, B, 4))))
+
+
+@pytest.mark.parametrize("fast", [False, pytest.param(True, marks=needs_numba)])
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda W: W[()],
+        lambda W: W[..., 1:4].T,
+        lambda W: W[:, 1:4].T[:2],
+        lambda W: W.T[2:5],
+        lambda W: W[::2].T[::-1],
+        lambda W: tg.flip(W, 1)[:, :3].T,
+        lambda W: W[:, None, 1:4].reshape(6, 3).T,
+    ],
+)
+def test_products_of_parts_of_a_matrix(part: Any, fast: bool) -> None:
+    """However they lie in it."""
+    W = np.random.default_rng(0).standard_normal((6, 6))
+
+    def loss(W: Any, x: Any) -> Any:
+        P = part(W)
+        return ((x[:, : P.shape[0]] @ P) ** 2).sum() + ((P @ x.T[: P.shape[1]]) ** 3).sum()
+
+    step, x = tg.value_and_grad(loss), np.random.default_rng(1).standard_normal((4, 6))
+    assert_same(tg.compile(step, fast=fast)(W, x), step(W, x))

@@ -413,4 +413,10 @@ def test_a_size_is_no_number_by_chance() -> None:
     assert T != 7
     assert Size(7, "T") == T
     assert str(T * Size(13, "B")) == "T * B"
+    # What has a product in it is not always one.
+    for text in ("T * B + 3", "(T - 1) * B + 3", "T * B // 2", "T % 2"):
+        assert str(Size(94, text) * 2) == f"({text}) * 2"
+        assert str(2 * Size(94, text)) == f"2 * ({text})"
+    for text in ("T * B", "(T - 1) * B", "(T * (B + 1))"):
+        assert str(Size(91, text) * 2) == f"{text} * 2"
     assert str((T + 1) * 2) == "(T + 1) * 2"

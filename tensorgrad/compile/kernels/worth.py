@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tensorgrad.compile.ir import Eqn, length
+from tensorgrad.compile.ir import Eqn, in_numbers
 from tensorgrad.compile.kernels.blas import blas
 from tensorgrad.compile.kernels.rows import same
 from tensorgrad.compile.kernels.share import threads_at_rest
@@ -39,7 +39,7 @@ def worth_taking(stack: Any, W: Any, lengths: dict[str, int]) -> bool:
     """
     if not (_may_be_faster() and _packable(stack, W) and _large(W)):
         return False
-    return length(stack.shape[1], lengths) >= max(_LEAST_ROWS, W.shape[0] * W.shape[1] / _WEIGHTS_A_ROW)
+    return in_numbers(stack.shape[1], lengths) >= max(_LEAST_ROWS, W.shape[0] * W.shape[1] / _WEIGHTS_A_ROW)
 
 
 def _may_be_faster() -> bool:

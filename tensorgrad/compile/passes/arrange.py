@@ -6,10 +6,8 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from tensorgrad.compile.builder import Builder
-from tensorgrad.compile.ir import Eqn, Loop, Out, Program, Var, length, walk
+from tensorgrad.compile.ir import Eqn, Loop, Out, Program, Var, in_numbers, walk
 from tensorgrad.compile.sizes import Size
 
 __all__ = ["neighbouring_gates", "sums_as_products", "transposes_once", "views_outside"]
@@ -187,7 +185,8 @@ def _one(body: list[Any], run: list[_Gate]) -> list[Any]:
 def views_outside(program: Program) -> None:
     """Where a loop would keep all slices of what it computes it keeps that; slices are taken outside.
 
-    Not so large slices: to copy each of them once is little, and to go over whole arrays later is faster.
+    Not so large slices, by the lengths of the first call: to copy each of them once is little, and to go over
+    whole arrays later is faster.
     """
     eqns: list[Any] = []
     for eqn in program.eqns:
@@ -211,7 +210,7 @@ def _taken_outside(loop: Loop, lengths: dict[str, int]) -> list[Eqn]:
         view = made.get(id(o.inner))
         if o.kind == "stack" and view is not None and view.op == "index":
             base = id(view.args[0])
-            kept[base] = kept.get(base, 0) + int(np.prod(o.inner.shape))
+            kept[base] = kept.get(base, 0) + prod(map(int, o.inner.shape))
     for o in loop.outs:
         view = made.get(id(o.inner))
         source = made.get(id(view.args[0])) if view is not None and view.op == "index" else None
@@ -219,14 +218,12 @@ def _taken_outside(loop: Loop, lengths: dict[str, int]) -> list[Eqn]:
             outs.append(o)
             continue
         x = view.args[0]
-        if id(x) not in stacks and kept[id(x)] < int(np.prod(x.shape)):
-            # To copy a part is better than to keep what nobody needs.
-            outs.append(o)
-            continue
-        if id(x) not in stacks and prod(length(n, lengths) for n in o.inner.shape) >= _LARGE:
-            outs.append(o)
-            continue
         if id(x) not in stacks:
+            elements = prod(in_numbers(n, lengths) for n in o.inner.shape)
+            # To copy a part is better than to keep what nobody needs, or to go over it in two pieces later.
+            if kept[id(x)] < prod(map(int, x.shape)) or elements >= _LARGE:
+                outs.append(o)
+                continue
             stacks[id(x)] = Var((loop.length, *x.shape), x.dtype, x.name)
             outs.append(Out("stack", x, stacks[id(x)]))
         template = (slice(None), *view.params["template"])

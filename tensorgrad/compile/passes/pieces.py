@@ -16,7 +16,7 @@ from math import isqrt
 from typing import Any
 
 from tensorgrad.compile.builder import Builder
-from tensorgrad.compile.ir import Carry, Eqn, Loop, Out, Pieces, Program, Var, results, walk
+from tensorgrad.compile.ir import Carry, Eqn, Loop, Out, Pieces, Program, Var, in_numbers, results, walk
 from tensorgrad.compile.sizes import Size
 
 __all__ = ["in_pieces", "same_in_all_pieces"]
@@ -69,7 +69,7 @@ def _cut(length: Any, checkpoint: int | str, program: Program) -> _Cut | None:
     if not isinstance(length, Size):
         k = isqrt(length - 1) + 1 if checkpoint == "sqrt" else int(checkpoint)
         return _Cut(length, k, length // k, length % k) if k < length else None
-    T = eval(str(length), {"__builtins__": {}}, program.lengths)
+    T = in_numbers(length, program.lengths)
     text = f"({length})" if " " in str(length) else str(length)
 
     def least(bound: int, text: str) -> None:
@@ -89,8 +89,6 @@ def _cut(length: Any, checkpoint: int | str, program: Program) -> _Cut | None:
     else:
         least(0, f"-({text} % {k})")
     pieces, rest = f"{text} // {k}", f"{text} % {k}"
-    if "*" in text:
-        pieces, rest = f"({pieces})", f"({rest})"
     return _Cut(length, k, Size(T // k, pieces), Size(T % k, rest) if T % k else 0)
 
 
