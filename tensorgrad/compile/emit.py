@@ -226,23 +226,23 @@ class _Writer(Script):
             self.line(_mapped(eqn.op, args, text))
 
     def product(self, eqn: Eqn) -> str:
-        """The function for a product: np.dot is faster, but copies what is a part of rows, and transposed."""
+        """The function for a product: np.dot is faster, but slowly copies parts of what is transposed."""
         if eqn.params.get("shared"):
             return "product_shared"
         matrices = eqn.out.ndim == eqn.args[0].ndim == 2
-        return "np.dot" if matrices and not any(map(self.is_part, eqn.args)) else "np.matmul"
+        return "np.dot" if matrices and not any(map(self.is_turned_part, eqn.args)) else "np.matmul"
 
-    def is_part(self, x: Any) -> bool:
-        """Whether a matrix is a part of each row of another, behind reshapes, and transposed."""
-        transposed = False
+    def is_turned_part(self, x: Any) -> bool:
+        """Whether a matrix is a part of another one, transposed, that a BLAS can read where it lies."""
+        part = turned = False
         while (eqn := self.views.get(id(x))) is not None:
-            if eqn.op == "index":
-                *_, last = eqn.params["template"]
-                whole = len(eqn.params["template"]) < eqn.args[0].ndim or last == slice(None)
-                return transposed and isinstance(last, slice) and not whole and last.step in (None, 1)
-            transposed |= eqn.op == "transpose"
+            slices = [p for p in eqn.params.get("template", ()) if isinstance(p, slice)]
+            if eqn.op in ("flip", "broadcast") or any(p.step not in (None, 1) for p in slices):
+                return False
+            part |= any(p != slice(None) for p in slices)
+            turned |= eqn.op == "transpose"
             x = eqn.args[0]
-        return False
+        return part and turned
 
     def deserves_a_name(self, eqn: Eqn, text: str) -> bool:
         """Whether a result that is written over an operand is known by another name, outside of loops."""

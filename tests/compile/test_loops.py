@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from itertools import count
 from typing import Any
 
@@ -356,3 +357,24 @@ def test_arguments_called_like_the_variables_of_loops() -> None:
     rng = np.random.default_rng(0)
     args = (rng.standard_normal((6, 2, 3)), rng.standard_normal(3), rng.standard_normal(3), np.zeros((2, 3)))
     check(tg.value_and_grad(run), *args)
+
+
+@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
+@pytest.mark.parametrize("options", [{"num_layers": 2}, {"bidirectional": True}])
+@pytest.mark.parametrize("checkpoint", [None, 3, "sqrt"])
+def test_gates_kept_apart(
+    cell: str, options: dict[str, Any], checkpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of large batches are, instead of side by side."""
+    monkeypatch.setattr(importlib.import_module("tensorgrad.compile.passes.arrange"), "_LARGE", 1)
+    model = getattr(nn, cell)(3, 4, seed=0, **options)
+
+    def loss(model: Any, xs: Any) -> Any:
+        return (model(xs, checkpoint=checkpoint)[0] ** 2).sum()
+
+    compiled = tg.compile(tg.value_and_grad(loss))
+    for T in (9, 10, 12):
+        xs = batch(T, 2)[0]
+        assert_same(compiled(model, xs), tg.value_and_grad(loss)(model, xs))
+    apart = "i[t] = " if cell == "LSTM" else "r[t] = "
+    assert (apart in compiled.source) or checkpoint

@@ -80,7 +80,7 @@ def _take_inputs(program: Program, loop: Loop, taken: set[tuple[Loop, Any]]) -> 
             continue
         del loop.xs[position]
         given = len(loop.xs)
-        mine = _input_of_step(eqn, program, loop, made)
+        mine = _input_of_step(eqn, loop, made, readers, program.lengths)
         if mine is not None:
             mine.out = inner
         if mine is None or obstacle_of(loop, mine, made):
@@ -97,7 +97,9 @@ def _take_inputs(program: Program, loop: Loop, taken: set[tuple[Loop, Any]]) -> 
     return False
 
 
-def _input_of_step(eqn: Eqn, program: Program, loop: Loop, made: dict[int, Any]) -> Eqn | None:
+def _input_of_step(
+    eqn: Eqn, loop: Loop, made: dict[int, Any], readers: dict[int, list[Any]], lengths: dict[str, int]
+) -> Eqn | None:
     """What makes for one timestep what an equation makes for all; None if nothing does, or should."""
     if per_step(eqn, loop.length):
         return step_of(eqn, lambda stack: _step_input(loop, stack))
@@ -105,13 +107,13 @@ def _input_of_step(eqn: Eqn, program: Program, loop: Loop, made: dict[int, Any])
     if found is None:
         return None
     total, stack = found
-    alone = _readers(program)[id(total.out)] == [eqn]
+    alone = readers[id(total.out)] == [eqn]
     if not alone or stack.ndim < 3 or not same(stack.shape[0], loop.length):
         return None
     if row_sum(total, made) == "sum":
         return sum_of_step(eqn, _step_input(loop, stack))
     W = total.args[1]
-    if stack.ndim == 3 and worth_taking(stack, W, program.lengths):
+    if stack.ndim == 3 and worth_taking(stack, W, lengths):
         return product_of_step(eqn, _step_input(loop, stack), W)
     return None
 

@@ -133,8 +133,9 @@ class _Stretch:
         for _ in self.eqns:
             best: dict[int, tuple[tuple[int, int], _Order, int]] = {}
             for order in growing:
+                so_far = order.cost
                 for k in order.ready:
-                    cost, done = self._cost(order, k), order.done | 1 << k
+                    cost, done = self._cost(order, k, *so_far), order.done | 1 << k
                     if done not in best or cost < best[done][0]:
                         best[done] = cost, order, k
             chosen = sorted(best.values(), key=lambda found: found[0])[:width]
@@ -149,9 +150,8 @@ class _Stretch:
                 change[self.size[i]] = change.get(self.size[i], 0) - 1
         return change
 
-    def _cost(self, order: _Order, k: int) -> tuple[int, int]:
-        """The bytes that are needed at most up to an equation, and those needed after it."""
-        most, now = order.cost
+    def _cost(self, order: _Order, k: int, most: int, now: int) -> tuple[int, int]:
+        """The bytes that are needed at most up to an equation, and those after it, from those before it."""
         for size, more in self._change(order, k).items():
             count = order.now.get(size, 0) + max(more, 0)
             most += size * max(0, count - order.most.get(size, 0))
