@@ -12,6 +12,7 @@ from tensorgrad.compile.passes.arrange import (
     transposes_once,
     views_outside,
 )
+from tensorgrad.compile.passes.centre import centred_weights
 from tensorgrad.compile.passes.clean import common_subexpressions, dead_code
 from tensorgrad.compile.passes.for_numpy import row_products, scaled_later
 from tensorgrad.compile.passes.kept import small_results_kept
@@ -58,6 +59,8 @@ PASSES: list[tuple[str, Callable[[Program], None]]] = [
     ("small results kept", within(small_results_kept)),
     ("dead code", dead_code),
     ("neighbouring gates", within(neighbouring_gates)),
+    ("centred weights", centred_weights),
+    ("dead code", dead_code),
     ("factors and terms regrouped", within(regroup)),
     ("dead code", dead_code),
     ("rows added first", within(rows_added)),
