@@ -226,11 +226,16 @@ class _Writer(Script):
             self.line(_mapped(eqn.op, args, text))
 
     def product(self, eqn: Eqn) -> str:
-        """The function for a product: np.dot is faster, but slowly copies parts of what is transposed."""
+        """The function for a product: np.dot is faster, but slowly copies what it could read as it lies."""
         if eqn.params.get("shared"):
             return "product_shared"
         matrices = eqn.out.ndim == eqn.args[0].ndim == 2
-        return "np.dot" if matrices and not any(map(self.is_turned_part, eqn.args)) else "np.matmul"
+        return "np.dot" if matrices and not any(map(self.would_be_copied, eqn.args)) else "np.matmul"
+
+    def would_be_copied(self, x: Any) -> bool:
+        """Whether np.dot copies a matrix that a BLAS can read where it lies."""
+        storage = self.storage.get(id(x))
+        return (storage is not None and storage.apart > 0) or self.is_turned_part(x)
 
     def is_turned_part(self, x: Any) -> bool:
         """Whether a matrix is a part of another one, transposed, that a BLAS can read where it lies."""
@@ -267,7 +272,7 @@ class _Writer(Script):
             name, storage = self.buffer(shaped, block)
             self.shaped[id(shaped)] = name
             return reshaped(name, shaped.ndim, out.shape), storage
-        return self.buffer(out, block)
+        return self.buffer(out, block, eqn.params.get("apart", 0))
 
     def part(self, out: Var, block: Block) -> tuple[str, Storage]:
         """The place of a result in the concatenation that it is a part of."""
@@ -333,9 +338,9 @@ class _Writer(Script):
         storage.names.append(name)
         self.put(out, name, storage)
 
-    def buffer(self, out: Var, block: Block) -> tuple[str, Storage]:
+    def buffer(self, out: Var, block: Block, apart: int = 0) -> tuple[str, Storage]:
         """A buffer for a result, under a name of its own."""
-        storage = self.room.take(out.shape, out.dtype, block.now, block.last[id(out)], block.storages)
+        storage = self.room.take(out.shape, out.dtype, block.now, block.last[id(out)], block.storages, apart)
         name = self.fresh(out.name)
         storage.names.append(name)
         return name, storage

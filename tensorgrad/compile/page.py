@@ -254,6 +254,13 @@ class Script:
                 del self.given[name]
         return "\n".join(lines)
 
+    def _empty(self, b: Storage) -> str:
+        """An array for a buffer; with room after each row, of which it is a view."""
+        if not b.apart:
+            return f"{self.empty}({shape_text(b.shape)}, {dtype_text(b.dtype)})"
+        rows, columns = b.shape
+        return f"{self.empty}(({rows}, {columns} + {b.apart}), {dtype_text(b.dtype)})[:, :{columns}]"
+
     def _make_buffers(self, symbols: str) -> str:
         lines = [
             f"def make_buffers({symbols}):",
@@ -261,7 +268,6 @@ class Script:
             "    return [",
         ]
         for b in self.room.buffers:
-            shape = shape_text(b.shape)
             names = textwrap.shorten(", ".join(b.names), 60, placeholder=" and others")
-            lines.append(f"        {self.empty}({shape}, {dtype_text(b.dtype)}),  # {names}")
+            lines.append(f"        {self._empty(b)},  # {names}")
         return "\n".join([*lines, "    ]"])

@@ -31,12 +31,16 @@ class Storage:
 
     kind: "buffer" (kept from call to call), "fresh" (made by an expression), "given" (inputs, constants, and
     what belongs to the block around). last: the position in the block at which it is used for the last time.
+    apart: the number of elements that are left free after each row.
     """
 
-    __slots__ = ("dtype", "kind", "last", "names", "shape")
+    __slots__ = ("apart", "dtype", "kind", "last", "names", "shape")
 
-    def __init__(self, kind: str, shape: Any = (), dtype: Any = None, last: float = 0) -> None:
+    def __init__(
+        self, kind: str, shape: Any = (), dtype: Any = None, last: float = 0, apart: int = 0
+    ) -> None:
         self.kind = kind
+        self.apart = apart
         self.shape = tuple(shape)
         self.dtype = dtype
         self.last = last
@@ -49,7 +53,9 @@ class Room:
     def __init__(self) -> None:
         self.buffers: list[Storage] = []
 
-    def take(self, shape: Any, dtype: Any, now: float, last: float, block: list[Storage]) -> Storage:
+    def take(
+        self, shape: Any, dtype: Any, now: float, last: float, block: list[Storage], apart: int = 0
+    ) -> Storage:
         """A buffer that is free from `now` on, or a new one."""
         for storage in block:
             if (
@@ -57,10 +63,11 @@ class Room:
                 and storage.last < now
                 and storage.shape == tuple(shape)
                 and storage.dtype == dtype
+                and storage.apart == apart
             ):
                 storage.last = last
                 return storage
-        storage = Storage("buffer", shape, dtype, last)
+        storage = Storage("buffer", shape, dtype, last, apart)
         self.buffers.append(storage)
         block.append(storage)
         return storage

@@ -130,6 +130,11 @@ def scale_by_another_operation(program: Program) -> None:
     scaled.op = "multiply"
 
 
+def centre_by_the_maximum(program: Program) -> None:
+    total = next(e for e in program.eqns if e.op == "sum" and e.out.ndim == 1)
+    total.op = "max"
+
+
 def group_another_term(program: Program) -> None:
     sums = [e for e in walk(program.eqns) if e.op == "add"]
     sums[0].args = [sums[0].args[0], sums[0].args[0]]
@@ -142,6 +147,7 @@ def group_another_term(program: Program) -> None:
         ("lnlstm", "sums as products", halve_the_ones),
         ("gru", "products of parts", swap_the_parts),
         ("lnlstm", "small results kept", keep_another_result),
+        ("lnlstm", "centred weights", centre_by_the_maximum),
         ("lstm", "factors and terms regrouped", group_another_term),
         ("lnlstm", "products of rows", multiply_other_rows),
         ("lnlstm", "scaled later", scale_by_another_operation),
@@ -354,6 +360,38 @@ def test_the_narrower_matrix_is_scaled() -> None:
     backward = [e for e in eqns if e.op == "divide" and e.section == "backward" and e.out.ndim > 1]
     assert (3,) in {e.out.shape[1:] for e in backward}
     assert not {e.out.shape[-1] for e in backward} & {16}
+
+
+def few_lines(step: Any) -> list[str]:
+    return [line.strip() for line in step.source.splitlines() if ")[:, :" in line and "np.empty" in line]
+
+
+@pytest.mark.usefixtures("numpy_pages")
+@pytest.mark.parametrize(("H", "B", "apart"), [(16, 3, True), (16, 1, False), (15, 3, False)])
+def test_rows_that_lie_unluckily_get_room_between_them(H: int, B: int, apart: bool) -> None:
+    """Copies of 64 numbers in double precision a row, where several rows are multiplied by them."""
+    model, (xs, ys, _) = tagger("lstm", H=H), batch(20, B)
+    step = check(tg.value_and_grad(loss_of), model, xs, ys)
+    line = f"np.empty(({H}, {4 * H} + 8), np.float64)[:, :{4 * H}],  # weight_hh_T"
+    assert few_lines(step) == ([line] if apart else [])
+    # np.dot copies such matrices at every timestep.
+    assert ("np.matmul(h[t], weight_hh_T" in step.source) == apart
+
+
+@pytest.mark.usefixtures("numpy_pages")
+def test_what_is_read_otherwise_too_has_no_room_between_its_rows() -> None:
+    """A copy that is reshaped, or returned."""
+
+    def outputs(W: Any, xs: Any, h0: Any) -> Any:
+        turned = W.T + 0.0
+        roll = nn.unroll(lambda x, h: (h @ W.T, tg.tanh(h @ W.T + x)), xs, h0)
+        return roll.outputs, turned, W.T.reshape(-1)
+
+    rng = np.random.default_rng(0)
+    step = check(
+        outputs, rng.standard_normal((64, 64)) / 8, rng.standard_normal((9, 3, 64)), np.zeros((3, 64))
+    )
+    assert len(few_lines(step)) == 1
 
 
 def test_only_whole_rows_are_scaled_later() -> None:

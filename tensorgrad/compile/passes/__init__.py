@@ -14,7 +14,7 @@ from tensorgrad.compile.passes.arrange import (
 )
 from tensorgrad.compile.passes.centre import centred_weights
 from tensorgrad.compile.passes.clean import common_subexpressions, dead_code
-from tensorgrad.compile.passes.for_numpy import row_products, scaled_later
+from tensorgrad.compile.passes.for_numpy import row_products, rows_apart, scaled_later
 from tensorgrad.compile.passes.kept import small_results_kept
 from tensorgrad.compile.passes.lookups import lookups
 from tensorgrad.compile.passes.order import least_memory
@@ -88,6 +88,7 @@ PASSES: list[tuple[str, Callable[[Program], None]]] = [
 FOR_NUMPY: list[tuple[str, Callable[[Program], None]]] = [
     ("products of rows", within(row_products)),
     ("scaled later", within(scaled_later)),
+    ("rows apart", rows_apart),
 ]
 """What comes after them where NumPy does all the work."""
 

@@ -90,7 +90,7 @@ class _Timestep:
             places = self.products(y) if y is not None else None
             if places is not None:
                 for user, k in places:
-                    user.args[k] = self.around.centred(user.args[k], user.args[k].ndim - 1)
+                    user.args[k] = self.centred(user.args[k], user.args[k].ndim - 1)
                 self.put(y, eqn)
                 zero_mean[id(y)] = y
             elif y is not None or self.keeps_mean_zero(eqn):
@@ -128,7 +128,7 @@ class _Timestep:
                 found.append((made, 1))
             elif made.op == "add":
                 for k, a in enumerate(made.args):
-                    if isinstance(a, Var) and id(a) not in self.inside and a.shape == y.shape[-1:]:
+                    if self.is_outside(a) and a.shape == y.shape[-1:]:
                         found.append((made, k))
                     elif a.shape == y.shape:
                         terms.append(a)
@@ -138,10 +138,23 @@ class _Timestep:
                 return None
         return found
 
+    def is_outside(self, x: Any) -> bool:
+        """Whether x is a variable from around the loop."""
+        return isinstance(x, Var) and id(x) not in self.inside
+
     def is_worth(self, w: Any, rows: Any) -> bool:
         """Whether w is a matrix from around the loop, smaller than the rows of all timesteps together."""
-        outside = isinstance(w, Var) and w.ndim == 2 and w.dtype == rows.dtype and id(w) not in self.inside
-        return outside and self.is_smaller(w, rows)
+        turned = self.made.get(id(w))
+        source = turned.args[0] if turned is not None and turned.op == "transpose" else w
+        fits = self.is_outside(source) and w.ndim == 2 and w.dtype == rows.dtype
+        return fits and self.is_smaller(w, rows)
+
+    def centred(self, w: Var, axis: int) -> Any:
+        """A matrix or row from around the loop, maybe transposed in its body, less its mean along an axis."""
+        if id(w) not in self.inside:
+            return self.around.centred(w, axis)
+        source = self.made[id(w)].args[0]
+        return self.around.b.transpose(self.around.centred(source, 1 - axis), (1, 0))
 
     def is_smaller(self, w: Any, rows: Any) -> bool:
         """Whether w has fewer elements than the rows of all timesteps together."""
@@ -178,7 +191,7 @@ class _Timestep:
                 else:
                     return []
         for product in edits:
-            product.args[1] = self.around.centred(product.args[1], 0)
+            product.args[1] = self.centred(product.args[1], 0)
         for r in chain:
             self.around.zero_mean.pop(id(r), None)
         self.put(eqn.args[0], eqn)
