@@ -21,6 +21,10 @@ from tensorgrad.compile.rules import ELEMENTWISE
 
 __all__ = ["emit", "loop_heading"]
 
+_LONGEST = 80
+"""The most letters of a number's expression within another one: lines are to be read, and Python's parser
+gives up where brackets lie 200 deep."""
+
 
 def emit(
     program: Program,
@@ -135,7 +139,8 @@ class _Writer(Script):
         text = expression(eqn, [self[a] for a in eqn.args])
         following = block.eqns[block.now + 1] if block.now + 1 < len(block.eqns) else None
         lone = block.uses.get(id(out)) == 1 and id(out) not in {*self.fixed, *block.kept}
-        if not out.ndim and lone and following is not None and _reads_at_once(following, out):
+        short = len(text) <= _LONGEST
+        if not out.ndim and lone and short and following is not None and _reads_at_once(following, out):
             # A number on its way into one expression.
             self.outside(out, f"({text})" if eqn.op in {*INFIX, "negative", "dot"} else text)
         elif id(out) in block.targets:

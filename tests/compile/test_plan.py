@@ -140,3 +140,16 @@ def test_columns_negated(width: int, dtype: Any) -> None:
         return tg.concatenate(parts, 1) * 2
 
     check(fn, np.arange(5 * width).reshape(5, width).astype(dtype))
+
+
+@pytest.mark.parametrize("fast", [False, pytest.param(True, marks=needs_numba)])
+def test_sums_of_many_numbers_are_cut_into_lines(fast: bool) -> None:
+    """As of the losses of 300 timesteps in a Python list: Python parses brackets no 200 deep."""
+
+    def loss(x: Any) -> Any:
+        return sum((x[k % 5] * x[k % 3] for k in range(300)), x.sum()) * 2.0
+
+    step = tg.compile(tg.value_and_grad(loss), fast=fast)
+    x = np.linspace(-1, 1, 5)
+    assert_same(step(x), tg.value_and_grad(loss)(x))
+    assert max(map(len, step.source.splitlines())) <= 120
