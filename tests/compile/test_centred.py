@@ -13,7 +13,7 @@ from tensorgrad import functional as F
 from tensorgrad import nn
 from tensorgrad.compile.ir import Loop, walk
 
-from .common import batch, check, loss_of, tagger
+from .common import assert_same, batch, check, loss_of, tagger
 
 D, H = 3, 8
 
@@ -44,6 +44,11 @@ def sums_in_loops(step: Any) -> int:
     loops = [e for e in program.eqns if isinstance(e, Loop)]
     inner = [e for loop in loops for e in walk(loop.body)]
     return sum(e.op in ("sum", "row_dot") or (e.op == "dot" and id(e.args[1]) in ones) for e in inner)
+
+
+def mean_used_twice(y: Any) -> Any:
+    mean = y.mean(axis=-1, keepdims=True)
+    return F.layer_norm(y - mean) + tg.tanh(mean)
 
 
 WEIGHTS = drawn(W=(D, H), U=(H, H), b=(H,), c=(H,), gain=(H,), shift=(H,))
@@ -91,6 +96,8 @@ def test_without_a_batch() -> None:
         (lambda p, x, h: F.layer_norm(tg.tanh(h @ p["U"])), 4),
         # A product that is read as it is, with its mean.
         (lambda p, x, h: (lambda y: F.layer_norm(y) + y)(h @ p["U"] + x @ p["W"]), 4),
+        # The mean itself, which is 0 of what the centred matrix gives.
+        (lambda p, x, h: mean_used_twice(h @ p["U"] + x @ p["W"]), None),
         # A matrix of this timestep's own.
         (lambda p, x, h: F.layer_norm(h @ (p["U"] * tg.sum(x))), 4),
         # Forwards it is the matrix's; the gradient of the rows that are added to it is not.
@@ -149,3 +156,41 @@ def test_whole_models_with_masks_and_checkpoints() -> None:
 
     check(tg.value_and_grad(loss), model, xs, lengths)
     check(tg.value_and_grad(loss_of), model, xs, ys)
+
+
+@pytest.mark.usefixtures("numpy_pages")
+def test_a_loop_within_the_loop() -> None:
+    """It reads what has no mean, and there are gradients along several ways."""
+
+    def inner(p: Any, x: Any, h: Any) -> Any:
+        a = F.layer_norm(h @ p["U"])
+        steps = nn.unroll(lambda x, s: (s + tg.tanh(a * x), s * 0.5 + a), p["c"][:3], a).outputs
+        return steps.sum(axis=0) + x @ p["W"]
+
+    check(tg.value_and_grad(loss_with(inner)), WEIGHTS, batch(7, 5, D)[0])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_drawn_at_random(seed: int) -> None:
+    """What becomes of a product, its mean and its norm, in cells put together at random."""
+    rng = np.random.default_rng(seed)
+    parts: list[Callable[..., Any]] = [
+        lambda y, z, p: y - y.mean(axis=-1, keepdims=True),
+        lambda y, z, p: z - z.mean(axis=-1, keepdims=True) * 0.5,
+        lambda y, z, p: F.layer_norm(y) * tg.sigmoid(z.mean(axis=-1, keepdims=True)),
+        lambda y, z, p: F.layer_norm(y + z, p["gain"]),
+        lambda y, z, p: F.layer_norm(z) + F.layer_norm(y, p["gain"], p["shift"]),
+        lambda y, z, p: F.layer_norm(z) @ p["U"],
+        lambda y, z, p: (y - y.mean(axis=-1, keepdims=True)) / (1 + (z * z).sum(axis=-1, keepdims=True)),
+    ]
+    chosen = [parts[k] for k in rng.integers(len(parts), size=3)]
+
+    def pre_activation(p: Any, x: Any, h: Any) -> Any:
+        y, z = h @ p["U"], x @ p["W"] + p["b"]
+        return sum(part(y, z, p) for part in chosen)
+
+    step = check(tg.value_and_grad(loss_with(pre_activation)), WEIGHTS, batch(6, 4, D)[0])
+    assert_same(
+        step(WEIGHTS, batch(9, 5, D)[0]),
+        tg.value_and_grad(loss_with(pre_activation))(WEIGHTS, batch(9, 5, D)[0]),
+    )

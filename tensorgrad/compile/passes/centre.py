@@ -87,7 +87,7 @@ class _Timestep:
         zero_mean |= {id(inner): inner for x, inner in self.loop.xs if id(x) in zero_mean}
         for eqn in list(self.loop.body):
             y = self.mean_taken_from(eqn)
-            places = self.products(y) if y is not None else None
+            places = self.products(eqn) if y is not None else None
             if places is not None:
                 for user, k in places:
                     user.args[k] = self.centred(user.args[k], user.args[k].ndim - 1)
@@ -114,8 +114,15 @@ class _Timestep:
         along_rows = total.params["axes"] == (y.ndim - 1,) and total.params["keepdims"]
         return y if along_rows and y.shape[-1] == n and eqn.out.shape == y.shape else None
 
-    def products(self, y: Any) -> list[tuple[Eqn, int]] | None:
-        """Where the matrices and rows stand that y is the sum of products with; None if it is not."""
+    def products(self, eqn: Eqn) -> list[tuple[Eqn, int]] | None:
+        """For y - mean(y), where the matrices and rows stand that y is the sum of products with.
+
+        None if it is no such sum, or if anything else reads y or its mean.
+        """
+        y, mean = eqn.args
+        alone = all(len(self.readers[id(v)]) == 1 for v in (mean, self.made[id(mean)].args[0]))
+        if not alone or any(isinstance(reader, Loop) for reader in self.readers[id(eqn.out)]):
+            return None
         found: list[tuple[Eqn, int]] = []
         terms, readers = [y], 2
         while terms:
@@ -187,7 +194,7 @@ class _Timestep:
                 elif self.is_summed(reader, r):
                     sums += self.readers[id(reader.out)]
                 elif _scales_rows(reader, r) or self.adds_mean_zero(reader, r):
-                    chain.append(reader.out)
+                    chain += [] if any(reader.out is v for v in chain) else [reader.out]
                 else:
                     return []
         for product in edits:
