@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial, update_wrapper
 from pathlib import Path
+from types import MethodType
 from typing import Any, NamedTuple
 
 from tensorgrad import tree
@@ -126,6 +127,14 @@ class Compiled:
         out = entry.run(call.values)
         self._guard = None if kwargs else (Guard(args, call.around), entry)
         return out
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """The method of an object, where a class has a compiled function among its own."""
+        return self if instance is None else MethodType(self, instance)
+
+    def __reduce__(self) -> Any:
+        # A copy compiles for itself.
+        return Compiled, (self.fn, self._fast)
 
     def cache_info(self) -> CacheInfo:
         """What was compiled so far."""

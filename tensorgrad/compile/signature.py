@@ -47,6 +47,9 @@ class _Unchanged:
 # --- calls -------------------------------------------------------------------------------------------------
 def _is_array(x: Any) -> bool:
     """Whether an argument is given to the program, not built into it."""
+    if isinstance(x, (str, bytes)):
+        # A setting, if it is NumPy's own kind of string too.
+        return False
     return isinstance(x, (np.ndarray, np.generic, Node)) or type(x) is float
 
 

@@ -45,7 +45,8 @@ def unknown(what: str) -> Any:
             f"compiled function runs{user_line()}. {_INSTEAD.get(what, _RETURN)}"
         )
         # An `except` in the function may catch it; the trace has gone astray all the same.
-        context().tracer.refused = error
+        if context().tracer is not None:
+            context().tracer.refused = error
         raise error
 
     return method
@@ -173,6 +174,8 @@ class TracedArray(Traced):
 
     __slots__ = ()
 
+    # Python finds numbers by their values; arrays are no keys.
+    __hash__ = unknown("a key of a set or dict")
     __iadd__ = _no_longer_in_place("+=", Tensor.__add__)
     __isub__ = _no_longer_in_place("-=", Tensor.__sub__)
     __imul__ = _no_longer_in_place("*=", Tensor.__mul__)
