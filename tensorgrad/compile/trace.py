@@ -213,7 +213,9 @@ class Tracer:
         out: Any = self.record(ARGUMENT, (x,), {}, x._value, ())
         if dtype is not None and np.dtype(dtype) != x._value.dtype:
             out = out.astype(dtype)
-        out.requires_grad = out.retains_grad = requires_grad
+        if requires_grad:
+            out.requires_grad_()
+        out.retains_grad = requires_grad
         out.name = name
         return out
 
@@ -256,7 +258,7 @@ class Tracer:
     def as_input(self, x: Tensor) -> Traced:
         """x under another name, with a gradient of its own."""
         node = self.alias(x)
-        node.requires_grad = True
+        node.requires_grad_()
         return node
 
     def alias(self, x: Any) -> Traced:
