@@ -67,6 +67,7 @@ FUNCTIONS: dict[str, Any] = {
         tg.index_add(x, [1, 1], 2.0),
         x[:, None, ::2],
     ),
+    "methods of arrays": lambda x: (x.ravel(), x.T.flatten(), x.copy() * 2, x * x.nbytes, x * x.itemsize),
     "products": lambda x: (x @ x.T, tg.einsum("ij,kj->ik", x, x), tg.outer(x[0], x[1]), tg.dot(x[0], x[1])),
     "linear algebra": lambda x: (tg.linalg.norm(x), tg.linalg.norm(x, axis=1)),
 }

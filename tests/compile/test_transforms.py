@@ -75,7 +75,9 @@ OF_INTEGERS: dict[str, Callable[..., Any]] = {
 def test_integers_are_refused_as_in_eager_mode(name: str, dtype: type) -> None:
     for fn in (OF_INTEGERS[name], tg.compile(OF_INTEGERS[name])):
         for given in (np.ones(3, dtype), tg.tensor(np.ones(3, dtype))):
-            with pytest.raises(DtypeError, match=f"only floats can require a gradient, not {np.dtype(dtype)}"):
+            with pytest.raises(
+                DtypeError, match=f"only floats can require a gradient, not {np.dtype(dtype)}"
+            ):
                 fn(given)
 
 
