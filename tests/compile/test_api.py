@@ -20,7 +20,7 @@ from tensorgrad import nn
 from tensorgrad.compile.stand_ins import Traced
 from tensorgrad.errors import GraphError, ShapeError, UserError
 
-from .common import Tagger, assert_same, batch, check, loss_of, tagger
+from .common import Tagger, assert_same, batch, check, loss_of, needs_numba, tagger
 
 
 def here() -> str:
@@ -219,6 +219,19 @@ def test_threads_do_not_share_buffers() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("fast", [False, pytest.param(True, marks=needs_numba)])
+def test_a_decorator_with_settings(fast: bool) -> None:
+    @tg.compile(fast=fast)
+    def double(x: Any) -> Any:
+        """Twice x."""
+        return x * 2
+
+    assert isinstance(double, tg.Compiled)
+    assert double.__doc__ == "Twice x."
+    assert_same(double(X), X * 2)
+    assert double._fast is fast
 
 
 # --- the page ----------------------------------------------------------------------------------------------

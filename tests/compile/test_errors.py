@@ -15,7 +15,7 @@ import pytest
 import tensorgrad as tg
 from tensorgrad import functional as F
 from tensorgrad import nn
-from tensorgrad.errors import GraphError, ShapeError, UserError
+from tensorgrad.errors import GraphError, ShapeError, TensorgradError, UserError
 
 from .common import assert_same, check
 
@@ -102,6 +102,13 @@ def test_what_is_no_operation_is_told_with_what_to_write(name: str) -> None:
     with pytest.raises(GraphError, match=rf"no operation.*{HERE}:\d+\. .*{re.escape(words)}"):
         tg.compile(fn)(X)
     np.testing.assert_allclose(tg.compile(instead)(X), fn(X))
+
+
+@pytest.mark.parametrize("fn", [lambda x: x.sum(0).item(), lambda x: np.add(x, "a"), lambda x: x @ x])
+def test_errors_show_the_lengths_that_were_given(fn: Any) -> None:
+    with pytest.raises(TensorgradError, match=r"\((2, )?5,?\)") as caught:
+        tg.compile(fn)(np.ones((2, 5)))
+    assert not re.search(r"\((7|11|13|19), ", str(caught.value))
 
 
 def test_a_function_of_numpy_that_is_refused_within_a_try() -> None:
