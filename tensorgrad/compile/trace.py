@@ -192,6 +192,10 @@ class Tracer:
         """Whether it is a stand-in for an argument."""
         return id(x) in self.arguments
 
+    def is_array(self, x: Any) -> bool:
+        """Whether it stands for what is no Tensor in eager mode."""
+        return isinstance(x, TracedArray)
+
     def is_unknown(self, x: Any) -> bool:
         """Whether the values of a Tensor are known only when the program runs."""
         return isinstance(x, Traced) or self.is_outside(x) or id(x) in self.effects.versions

@@ -10,7 +10,7 @@ import pytest
 
 import tensorgrad as tg
 from tensorgrad import nn
-from tensorgrad.errors import DtypeError, GraphError, UserError
+from tensorgrad.errors import DtypeError, GraphError, ShapeError, UserError
 
 from .common import assert_same, check
 
@@ -79,6 +79,25 @@ def test_integers_are_refused_as_in_eager_mode(name: str, dtype: type) -> None:
                 DtypeError, match=f"only floats can require a gradient, not {np.dtype(dtype)}"
             ):
                 fn(given)
+
+
+INDEPENDENT: dict[str, Callable[..., Any]] = {
+    "value_and_grad": lambda loss, w: tg.value_and_grad(loss)(w),
+    "vjp": lambda loss, w: tg.vjp(loss, w)[1](1.0),
+    "jvp": lambda loss, w: tg.jvp(loss, [w], [w])[1],
+    "hvp": lambda loss, w: tg.hvp(loss, [w], [w]),
+    "jacobian": lambda loss, w: tg.jacobian(loss, w),
+}
+
+
+@pytest.mark.parametrize("name", INDEPENDENT)
+def test_losses_that_do_not_depend_on_the_parameters(name: str) -> None:
+    """A Tensor has gradients of zero. An array may have come of the parameters by another way."""
+    check(lambda w, x: INDEPENDENT[name](lambda w: tg.tensor(x.sum()), w), draw(3), draw(2))
+    of_data = lambda w, x: INDEPENDENT[name](lambda w: x.sum(), w)  # noqa: E731
+    for fn in (of_data, tg.compile(of_data)):
+        with pytest.raises((ShapeError, GraphError), match="not a plain number or array: it depends on noth"):
+            fn(draw(3), draw(2))
 
 
 def test_numbers_of_python_that_are_parameters_are_floats() -> None:
