@@ -224,12 +224,10 @@ class Tensor(Node):
         return array.copy() if copy else array
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        fn = registry.get(ufunc.__name__)
-        if fn is None or method != "__call__" or kwargs:
-            raise TypeError(
-                f"np.{ufunc.__name__}{'' if method == '__call__' else '.' + method} with these arguments has "
-                "no gradient here; call it on tensor.numpy() for plain values"
-            )
+        name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+        fn = registry.get(name)
+        if fn is None or kwargs:
+            raise self._no_operation(f"np.{name}{' with these arguments' if fn else ''}")
         return fn(*inputs)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -239,11 +237,12 @@ class Tensor(Node):
         # np.linalg has functions of the same name that mean something else.
         fn = registry.get(func.__name__) if func.__module__ == "numpy" else None
         if fn is None:
-            raise TypeError(
-                f"{func.__module__.replace('numpy', 'np')}.{func.__name__} has no gradient here; call it on "
-                "tensor.numpy() for plain values"
-            )
+            raise self._no_operation(f"{func.__module__.replace('numpy', 'np')}.{func.__name__}")
         return fn(*args, **kwargs)
+
+    def _no_operation(self, what: str) -> Exception:
+        """The error for what NumPy can do and tensorgrad cannot."""
+        return TypeError(f"{what} has no gradient here; call it on tensor.numpy() for plain values")
 
     def __dlpack__(self, **kwargs: Any) -> Any:
         # A copy, because the receiver may write into it.

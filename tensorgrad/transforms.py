@@ -124,11 +124,29 @@ def _as_input(leaf: Any) -> Tensor:
 _argument = make_callable(Op("argument", lambda x: x, (lambda g, ans, x: g,)))
 
 
-def _scalar(output: Any, what: str) -> Tensor:
-    if not isinstance(output, Tensor) or output.size != 1:
-        shape = getattr(output, "shape", type(output).__name__)
-        raise ShapeError(f"{what}: the function must return one number as a Tensor, not {shape}")
+def _scalar(output: Any, what: str) -> Any:
+    plain = _plain(output)
+    if plain or output.size != 1:
+        raise ShapeError(
+            f"{what}: the function must return one number as a Tensor, not {plain or output.shape}"
+        )
     return output
+
+
+def _plain(output: Any) -> str:
+    """What is no Tensor, in words; empty for a Tensor.
+
+    Gradients of numbers and arrays are not taken for zeros: they may come of the parameters by `numpy()`.
+    """
+    tracer = context().tracer
+    if isinstance(output, Tensor) and not (tracer is not None and tracer.is_array(output)):
+        return ""
+    if isinstance(output, (Tensor, np.ndarray, np.generic, int, float)):
+        return (
+            "a plain number or array: it depends on nothing that is differentiated, or numpy(), item() or "
+            "float() cut it off. Give a constant as tg.tensor(...)"
+        )
+    return type(output).__name__
 
 
 def value_and_grad(fn: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
@@ -183,8 +201,9 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tup
     inputs = [_as_input(x) for x in primals]
     with configure(nested=True, recording=True):
         out = fn(*inputs)
-    if not isinstance(out, Tensor):
-        raise GraphError(f"vjp: the function must return one Tensor, not {type(out).__name__}")
+    plain = _plain(out)
+    if plain:
+        raise GraphError(f"vjp: the function must return one Tensor, not {plain}")
 
     def pull(g: Any) -> tuple[Any, ...]:
         again = nested or (isinstance(g, Node) and g.requires_grad)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial, update_wrapper
 from pathlib import Path
 from types import MethodType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from tensorgrad import tree
 from tensorgrad.compile.blas import say_once
@@ -28,7 +28,7 @@ from tensorgrad.compile.surroundings import untouched
 from tensorgrad.compile.trace import tracing
 from tensorgrad.compile.variables import variables_noted
 from tensorgrad.context import context
-from tensorgrad.errors import ShapeError, UserError
+from tensorgrad.errors import TensorgradError, UserError
 from tensorgrad.graph import Node
 from tensorgrad.tensor import Tensor
 
@@ -49,7 +49,11 @@ class CacheInfo(NamedTuple):
     hits: int
 
 
-def compile(fn: Callable[..., Any], *, fast: bool = False) -> Compiled:
+@overload
+def compile(fn: Callable[..., Any], *, fast: bool = False) -> Compiled: ...
+@overload
+def compile(*, fast: bool = False) -> Callable[[Callable[..., Any]], Compiled]: ...
+def compile(fn: Callable[..., Any] | None = None, *, fast: bool = False) -> Any:
     """`fn` as a NumPy program of its own, made at the first call for arguments of each kind.
 
     fn: a function of trees of arrays, Tensors and Modules. What it changes of parameters, of their `grad`
@@ -57,9 +61,10 @@ def compile(fn: Callable[..., Any], *, fast: bool = False) -> Compiled:
         generators in the same order.
     fast: whether loops and element-wise work run as kernels that numba compiles, which takes some seconds the
         first time; they are kept on disk.
-    Returns a `Compiled`, to be called like `fn`. Raises UserError where `fast` is True and numba is missing;
-    the first call raises GraphError, with the line, for what a program of arrays cannot do: a decision by
-    values, a change in place, anything else outside that `fn` changes or draws.
+    Returns a `Compiled`, to be called like `fn`; without `fn` a decorator, as in `@tg.compile(fast=True)`.
+    Raises UserError where `fast` is True and numba is missing; the first call raises GraphError, with the
+    line, for what a program of arrays cannot do: a decision by values, a change in place, anything else
+    outside that `fn` changes or draws.
 
     >>> import numpy as np, tensorgrad as tg
     >>> step = tg.compile(tg.value_and_grad(lambda w, x: (w * x).sum()))
@@ -79,6 +84,8 @@ def compile(fn: Callable[..., Any], *, fast: bool = False) -> Compiled:
     given runs once: elsewhere a program keeps what it needs. Under `tg.detect_anomaly`, and within a
     transform, `fn` itself is called.
     """
+    if fn is None:
+        return partial(compile, fast=fast)
     if not callable(fn):
         raise UserError(f"tg.compile takes a function, not {type(fn).__name__}")
     return Compiled(fn, fast)
@@ -218,8 +225,9 @@ class Compiled:
                 if program.fits(program.lengths):
                     return self._finish(first, program, free.where, "")
                 why = "a slice is longer than what it slices"
-            except (SizeUnknown, ShapeError) as reason:
-                # Lengths that must equal others, or that decide what is done: a program for these alone.
+            except (SizeUnknown, TensorgradError) as reason:
+                # Lengths that must equal others, or that decide what is done: a program for these alone. And
+                # mistakes: their errors are to show the lengths that were given.
                 why = str(reason)
         traced = self._trace(call, list(call.shapes))
         return self._finish(traced, traced.program, {}, why)

@@ -26,7 +26,7 @@ from tensorgrad.context import change_context, configure, context
 from tensorgrad.errors import GraphError, ShapeError
 from tensorgrad.graph import Node
 from tensorgrad.nn.module import Module
-from tensorgrad.nn.unroll import Unrolled, _masked, _name, _name_state
+from tensorgrad.nn.unroll import Unrolled, _masked, _name, _name_state, as_pair, as_tensor, check_form
 from tensorgrad.op import Op
 from tensorgrad.tensor import Tensor
 
@@ -290,7 +290,7 @@ def stage(
         state = cell.initial_state(xs[0])
     inits, structure = tree.flatten(state)
     numbers = {k for k, x in enumerate(inits) if type(x) in (int, float)} - tensors
-    inits = [x if isinstance(x, Node) else Tensor(np.array(x)) for x in inits]
+    inits = [as_tensor(x, "the state") for x in inits]
     loop = Staged(tracer, T, reverse, checkpoint)
     outer = context().scope
     start = len(tracer.nodes)
@@ -309,10 +309,8 @@ def stage(
         ]
         before = tree.unflatten(structure, list(befores))
         with untouched([cell] if isinstance(cell, Module) else [], Surroundings(cell), _EVERY_STEP):
-            pair = cell(x, before)
-        if not isinstance(pair, tuple) or len(pair) != 2:
-            raise ShapeError(f"unroll: the cell must return (output, state), not {type(pair).__name__}")
-        output, after = pair
+            output, after = as_pair(cell(x, before))
+        check_form(before, after, "a compiled loop needs the same form at every step")
         if alive is not None:
             live = tracer.leaf(alive._value.shape[1:], bool, "alive")
             loop.xs.append((alive, live))
@@ -320,12 +318,7 @@ def stage(
         _name_state(labels, after)
         for node in tracer.nodes[start:]:
             node.name = tracer.called(node)
-    afters, form = tree.flatten(after)
-    if not tree.same_structure(structure, form):
-        raise ShapeError(
-            f"unroll: the state goes into the cell as {tree.paths(before)} and comes out as "
-            f"{tree.paths(after)}; a compiled loop needs the same form at every step"
-        )
+    afters = tree.leaves(after)
     turned = {k for k in numbers if not is_number(afters[k])}
     if turned:
         del tracer.nodes[start:]
@@ -333,14 +326,14 @@ def stage(
     for init, b, a in zip(inits, befores, afters, strict=True):
         loop.carries.append((init, b, _fitting(a, b)))
     outputs, out_form = tree.flatten(output)
-    outputs = [o if isinstance(o, Node) else Tensor(np.array(o)) for o in outputs]
+    outputs = [as_tensor(o, "the cell's output") for o in outputs]
     for b, a in zip(befores, afters, strict=True):
         b.name = b.name or (f"{a.name}_prev" if getattr(a, "name", None) else None)
     if drawn:
         tracer.note_draws(DrawnLoop(reverse, drawn))
     loop.close(tracer.nodes[start:], [*outputs, *labels.values()])
     steps = Steps(loop, labels, tree.unflatten(out_form, list(outputs)))
-    roll = Unrolled([], None, steps, States(loop, structure, first), reverse, alive)
+    roll = Unrolled([output], None, steps, States(loop, structure, first), reverse, alive)
     # A node of its own: its gradient has nothing of what is read from single steps.
     stacks = [stacked(loop, o) for o in outputs]
     roll._stacked = tree.unflatten(out_form, [tracer.alias(s) for s in stacks])
@@ -349,7 +342,7 @@ def stage(
 
 
 def _fitting(after: Any, before: Traced) -> Any:
-    after = after if isinstance(after, Node) else Tensor(np.array(after))
+    after = as_tensor(after, "the state that the cell returns")
     if after._value.shape != before._value.shape or after._value.dtype != before._value.dtype:
         raise ShapeError(
             f"unroll: a part of the state goes into the cell as {before._value.shape} "

@@ -7,11 +7,13 @@ every operation's own forward says what shape and dtype its result has.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from tensorgrad import ops
 from tensorgrad.compile.lengths import FreeAxis, FreeLength
 from tensorgrad.compile.sizes import SizeUnknown, from_user, user_line
 from tensorgrad.context import context
@@ -34,6 +36,28 @@ _INSTEAD = {
     "an array": "Use operations of tensorgrad, such as tg.stack; give arrays as arrays, not as lists",
 }
 """What to do in the place of what needs values."""
+
+_NEAREST = {
+    "any": "(x != 0).max()",
+    "all": "(x != 0).min()",
+    "isnan": "x != x",
+    "argmax": "x == tg.max(x, axis, keepdims=True), which marks it",
+    "argmin": "x == tg.min(x, axis, keepdims=True), which marks it",
+    "floor_divide": "(x / y).astype(int), which cuts towards 0",
+    "remainder": "x - y * (x / y).astype(int), which has the sign of x",
+    **dict.fromkeys(("floor", "trunc"), "x.astype(int), which cuts towards 0"),
+    **dict.fromkeys(("round", "around", "rint"), "(x + 0.5 * tg.sign(x)).astype(int)"),
+    **dict.fromkeys(("zeros_like", "empty_like"), "np.zeros(x.shape, x.dtype)"),
+    "ones_like": "np.ones(x.shape, x.dtype)",
+    **dict.fromkeys(("full_like", "fill"), "np.full(x.shape, value, x.dtype)"),
+    "ravel": "tg.reshape(x, -1)",
+    "copy": "x itself, which never changes in place",
+    "repeat": "tg.take(x, np.repeat(np.arange(n), k), axis)",
+    "tile": "tg.concatenate([x] * k, axis)",
+    **dict.fromkeys(("vstack", "hstack", "dstack", "column_stack"), "tg.concatenate(arrays, axis)"),
+    "nonzero": "tg.where, or weights of 0 and 1",
+}
+"""What to write in the place of what is no operation."""
 
 
 def unknown(what: str) -> Any:
@@ -90,6 +114,10 @@ class Traced(Tensor):
             return args[0].shape
         if func in (np.ndim, np.size):
             return self.ndim if func is np.ndim else _size(self.shape, *args[1:], **kwargs)
+        if func is np.result_type:
+            return func(*(x._value if isinstance(x, Traced) else x for x in args))
+        if func in (np.array_equal, np.allclose):
+            unknown(f"np.{func.__name__}")(self)
         try:
             return super().__array_function__(func, types, args, kwargs)
         except TypeError as error:
@@ -97,18 +125,17 @@ class Traced(Tensor):
                 raise
             raise GraphError(f"tg.compile: {error}{user_line()}") from None
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        try:
-            return super().__array_ufunc__(ufunc, method, *inputs, **kwargs)
-        except TypeError as error:
-            if isinstance(error, TensorgradError):
-                raise
-            raise GraphError(f"tg.compile: {error}{user_line()}") from None
-
-    def __getattr__(self, name: str) -> Any:
-        if hasattr(np.ndarray, name) and not name.startswith("_"):
-            unknown(name)(self)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    def _no_operation(self, what: str) -> Exception:
+        name = re.sub(r"^(np\.(linalg\.)?|ndarray\.)", "", what.split()[0])
+        known = f"tg.{name}" if name in ops.__all__ else _NEAREST.get(name)
+        error = GraphError(
+            f"tg.compile: {what} is no operation of tensorgrad{user_line()}. "
+            + (f"Write {known}" if known else "Compute it outside of the compiled function")
+        )
+        if isinstance(self, TracedArray):
+            # In eager mode NumPy does it: an `except` in the function leads astray.
+            context().tracer.refused = error
+        return error
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -153,7 +180,13 @@ class Traced(Tensor):
         return super().apply_op(op, operands, params)
 
 
-Traced.result_class = Traced
+def _refusal(what: str) -> Any:
+    """A method that raises GraphError, since `what` is no operation."""
+
+    def method(self: Traced, *others: Any) -> Any:
+        raise self._no_operation(what)
+
+    return method
 
 
 def _no_longer_in_place(symbol: str, method: Any) -> Any:
@@ -182,6 +215,29 @@ class TracedArray(Traced):
     __itruediv__ = _no_longer_in_place("/=", Tensor.__truediv__)
     __imatmul__ = _no_longer_in_place("@=", Tensor.__matmul__)
     __ipow__ = _no_longer_in_place("**=", Tensor.__pow__)
+    __floordiv__ = __rfloordiv__ = _refusal("np.floor_divide (x // y)")
+    __mod__ = __rmod__ = _refusal("np.remainder (x % y)")
+    __divmod__ = __rdivmod__ = _refusal("np.divmod")
+    __lshift__ = __rlshift__ = _refusal("np.left_shift (x << y)")
+    __rshift__ = __rrshift__ = _refusal("np.right_shift (x >> y)")
+
+    itemsize = property(lambda self: self.dtype.itemsize, doc="The bytes of an element.")
+    nbytes = property(lambda self: self.size * self.itemsize, doc="The bytes of all elements.")
+
+    def ravel(self) -> Any:
+        """The elements in one row."""
+        return self.reshape(-1)
+
+    flatten = ravel
+
+    def copy(self) -> Any:
+        """The array itself, since it never changes in place."""
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if hasattr(np.ndarray, name) and not name.startswith("_"):
+            raise self._no_operation(f"ndarray.{name}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 class TracedNumber(TracedArray):
@@ -197,12 +253,19 @@ class TracedNumber(TracedArray):
     __imul__ = Tensor.__mul__
     __itruediv__ = Tensor.__truediv__
     __ipow__ = Tensor.__pow__
+    __round__ = _refusal("round")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         return _scalar(super().__array_ufunc__(ufunc, method, *inputs, **kwargs))
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         return _scalar(super().__array_function__(func, types, args, kwargs))
+
+
+Traced.result_class = Traced
+for _class, _name in ((Traced, "Tensor"), (TracedArray, "ndarray"), (TracedNumber, "float")):
+    # As Python calls them where an operator or an attribute is missing.
+    _class.__name__ = _class.__qualname__ = _name
 
 
 def _scalar(x: Any) -> Any:

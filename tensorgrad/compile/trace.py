@@ -192,6 +192,10 @@ class Tracer:
         """Whether it is a stand-in for an argument."""
         return id(x) in self.arguments
 
+    def is_array(self, x: Any) -> bool:
+        """Whether it stands for what is no Tensor in eager mode."""
+        return isinstance(x, TracedArray)
+
     def is_unknown(self, x: Any) -> bool:
         """Whether the values of a Tensor are known only when the program runs."""
         return isinstance(x, Traced) or self.is_outside(x) or id(x) in self.effects.versions
@@ -213,7 +217,9 @@ class Tracer:
         out: Any = self.record(ARGUMENT, (x,), {}, x._value, ())
         if dtype is not None and np.dtype(dtype) != x._value.dtype:
             out = out.astype(dtype)
-        out.requires_grad = out.retains_grad = requires_grad
+        if requires_grad:
+            out.requires_grad_()
+        out.retains_grad = requires_grad
         out.name = name
         return out
 
@@ -256,7 +262,7 @@ class Tracer:
     def as_input(self, x: Tensor) -> Traced:
         """x under another name, with a gradient of its own."""
         node = self.alias(x)
-        node.requires_grad = True
+        node.requires_grad_()
         return node
 
     def alias(self, x: Any) -> Traced:

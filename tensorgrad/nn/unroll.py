@@ -10,7 +10,7 @@ import numpy as np
 
 from tensorgrad import transforms, tree
 from tensorgrad.context import change_context, collector_paused, configure, context
-from tensorgrad.errors import ShapeError
+from tensorgrad.errors import DtypeError, ShapeError
 from tensorgrad.ops import stack, where
 from tensorgrad.tensor import Tensor
 
@@ -93,7 +93,7 @@ def unroll(
     >>> roll.outputs.shape, sorted(roll.steps[4])
     ((5, 1, 3), ['a', 'h', 'output', 'x'])
     """
-    xs = xs if isinstance(xs, Tensor) else Tensor(np.array(xs))
+    xs = as_tensor(xs, "xs")
     alive = alive_steps(lengths, xs) if lengths is not None else None
     return unroll_alive(cell, xs, state, alive, reverse, checkpoint)
 
@@ -182,12 +182,7 @@ class _Run:
                 change_context(scope=f"{outer}/t={t}" if outer else f"t={t}", labels=labels)
                 x = xs[t] if xs.requires_grad else Tensor(np.asarray(xs._value[t]))
                 _name(labels, "x", x)
-                pair = self.cell(x, state)
-                if not isinstance(pair, tuple) or len(pair) != 2:
-                    raise ShapeError(
-                        f"unroll: the cell must return (output, state), not {type(pair).__name__}"
-                    )
-                output, after = pair
+                output, after = as_pair(self.cell(x, state))
                 if self.alive is not None:
                     # At every step, or the order in which gradients add up would tell of the other sequences.
                     output, after = _masked(self.alive[t], output, after, state, labels)
@@ -210,6 +205,31 @@ def _piece(checkpoint: int | str | None, T: int) -> int:
             f"unroll: checkpoint is a number of timesteps from 1 up, or 'sqrt', not {checkpoint!r}"
         )
     return int(checkpoint)
+
+
+def as_tensor(x: Any, what: str) -> Any:
+    """x as a Tensor. Raises DtypeError, which calls it `what`, for what is no array of numbers."""
+    try:
+        return x if isinstance(x, Tensor) else Tensor(np.array(x))
+    except DtypeError:
+        raise DtypeError(
+            f"unroll: {what} must be an array, a Tensor or a number, not {type(x).__name__}"
+        ) from None
+
+
+def as_pair(made: Any) -> tuple[Any, Any]:
+    """What a cell returned. Raises ShapeError if that is no pair."""
+    if isinstance(made, tuple) and len(made) == 2:
+        return made
+    what = f"a tuple of {len(made)}" if isinstance(made, tuple) else type(made).__name__
+    raise ShapeError(f"unroll: the cell must return (output, state), not {what}")
+
+
+def check_form(before: Any, after: Any, why: str) -> None:
+    """Raise ShapeError for a state that comes out of a cell in another form than it went in."""
+    if not tree.same_structure(tree.flatten(before)[1], tree.flatten(after)[1]):
+        into, out = (str(tree.map(lambda x: type(x).__name__, s)).replace("'", "") for s in (before, after))
+        raise ShapeError(f"unroll: the state goes into the cell as {into} and comes out as {out}; {why}")
 
 
 def _name(labels: dict[str, Any], name: str, x: Tensor) -> None:
@@ -275,6 +295,7 @@ def _masked(alive: Any, output: Any, after: Any, before: Any, labels: dict[str, 
 
     if before is None:
         before = tree.map(lambda new: np.zeros(new.shape, new.dtype), after)
+    check_form(before, after, "with lengths it needs the same form at every step")
     # The state first, so that in the backward the output's gradient comes before the state's.
     kept = tree.map(keep, after, before)
     return tree.map(lambda new: where(along(new), new, 0), output), kept

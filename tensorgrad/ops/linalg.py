@@ -294,8 +294,8 @@ def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     if len(rest) != n - 2:
         raise ShapeError("trace: needs two different axes")
     turned = transpose(x, (first, second, *rest))
-    rows = np.arange(x.shape[first])
-    rows = rows[(rows + offset >= 0) & (rows + offset < x.shape[second])]
+    last = builtins.min(x.shape[first], x.shape[second] - offset)
+    rows = np.arange(builtins.max(0, -offset), last)
     return sum(getitem(turned, (rows, rows + offset)), axis=0)
 
 

@@ -20,7 +20,7 @@ from tensorgrad import nn
 from tensorgrad.compile.stand_ins import Traced
 from tensorgrad.errors import GraphError, ShapeError, UserError
 
-from .common import Tagger, assert_same, batch, check, loss_of, tagger
+from .common import Tagger, assert_same, batch, check, loss_of, needs_numba, tagger
 
 
 def here() -> str:
@@ -67,6 +67,7 @@ FUNCTIONS: dict[str, Any] = {
         tg.index_add(x, [1, 1], 2.0),
         x[:, None, ::2],
     ),
+    "methods of arrays": lambda x: (x.ravel(), x.T.flatten(), x.copy() * 2, x * x.nbytes, x * x.itemsize),
     "products": lambda x: (x @ x.T, tg.einsum("ij,kj->ik", x, x), tg.outer(x[0], x[1]), tg.dot(x[0], x[1])),
     "linear algebra": lambda x: (tg.linalg.norm(x), tg.linalg.norm(x, axis=1)),
 }
@@ -218,6 +219,19 @@ def test_threads_do_not_share_buffers() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("fast", [False, pytest.param(True, marks=needs_numba)])
+def test_a_decorator_with_settings(fast: bool) -> None:
+    @tg.compile(fast=fast)
+    def double(x: Any) -> Any:
+        """Twice x."""
+        return x * 2
+
+    assert isinstance(double, tg.Compiled)
+    assert double.__doc__ == "Twice x."
+    assert_same(double(X), X * 2)
+    assert double._fast is fast
 
 
 # --- the page ----------------------------------------------------------------------------------------------

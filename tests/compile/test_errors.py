@@ -210,6 +210,7 @@ DECISIONS: dict[str, Callable[..., Any]] = {
     "a shape": lambda x: (x.sum(), x[1:].shape, f"{x.shape}"),
     "zeros": lambda x: (x.sum(), np.zeros(x.shape), np.ones(x.shape[0])),
     "a list": lambda x: [v.sum() for v in x] + [1] * x.shape[0],
+    "a diagonal": lambda x: tg.trace(x[:, 0]) + tg.trace(x[:, 0].T, 1),
     "std": lambda x: tg.std(x, 0, ddof=1).sum() + tg.var(x, ddof=1) + tg.std(x),
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 import tensorgrad as tg
 from tensorgrad import nn
-from tensorgrad.errors import GraphError, UserError
+from tensorgrad.errors import DtypeError, GraphError, ShapeError, UserError
 
 from .common import assert_same, check
 
@@ -57,6 +57,52 @@ def test_derivatives_through_time(name: str) -> None:
         args = draw(3), draw(T, B, 3), draw(3)
         assert_same(step(*args), fn(*args))
     assert step.cache_info().programs == 1
+
+
+OF_INTEGERS: dict[str, Callable[..., Any]] = {
+    "value_and_grad": tg.value_and_grad(lambda w: (w * 0.5).sum()),
+    "in a dict": lambda w: tg.value_and_grad(lambda p: (p["w"] * p["v"]).sum())({"w": w, "v": np.ones(3)}),
+    "grad": lambda w: (lambda x: tg.grad((x * 0.5).sum(), [x]))(tg.tensor(w, requires_grad=True)),
+    "vjp": lambda w: tg.vjp(lambda w: w * 0.5, w)[1](np.ones(3)),
+    "jvp": lambda w: tg.jvp(lambda w: w * 0.5, [w], [np.ones(3)]),
+    "hvp": lambda w: tg.hvp(lambda w: (w * w * 0.5).sum(), [w], [np.ones(3)]),
+    "jacobian": lambda w: tg.jacobian(lambda w: w * 0.5, w),
+}
+
+
+@pytest.mark.parametrize("name", OF_INTEGERS)
+@pytest.mark.parametrize("dtype", [int, bool])
+def test_integers_are_refused_as_in_eager_mode(name: str, dtype: type) -> None:
+    for fn in (OF_INTEGERS[name], tg.compile(OF_INTEGERS[name])):
+        for given in (np.ones(3, dtype), tg.tensor(np.ones(3, dtype))):
+            with pytest.raises(
+                DtypeError, match=f"only floats can require a gradient, not {np.dtype(dtype)}"
+            ):
+                fn(given)
+
+
+INDEPENDENT: dict[str, Callable[..., Any]] = {
+    "value_and_grad": lambda loss, w: tg.value_and_grad(loss)(w),
+    "vjp": lambda loss, w: tg.vjp(loss, w)[1](1.0),
+    "jvp": lambda loss, w: tg.jvp(loss, [w], [w])[1],
+    "hvp": lambda loss, w: tg.hvp(loss, [w], [w]),
+    "jacobian": lambda loss, w: tg.jacobian(loss, w),
+}
+
+
+@pytest.mark.parametrize("name", INDEPENDENT)
+def test_losses_that_do_not_depend_on_the_parameters(name: str) -> None:
+    """A Tensor has gradients of zero. An array may have come of the parameters by another way."""
+    check(lambda w, x: INDEPENDENT[name](lambda w: tg.tensor(x.sum()), w), draw(3), draw(2))
+    of_data = lambda w, x: INDEPENDENT[name](lambda w: x.sum(), w)  # noqa: E731
+    for fn in (of_data, tg.compile(of_data)):
+        with pytest.raises((ShapeError, GraphError), match="not a plain number or array: it depends on noth"):
+            fn(draw(3), draw(2))
+
+
+def test_numbers_of_python_that_are_parameters_are_floats() -> None:
+    loss = lambda p, x: (p[0] * p[1] * x).sum()  # noqa: E731
+    check(tg.value_and_grad(loss), [3, 0.5], draw(3))
 
 
 def test_a_jacobian_with_as_many_walks_as_elements() -> None:
