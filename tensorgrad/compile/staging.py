@@ -18,12 +18,13 @@ import numpy as np
 from tensorgrad import tree
 from tensorgrad.backward import backpropagate
 from tensorgrad.compile.draws import DrawnLoop
+from tensorgrad.compile.first_step import OtherFormError, first_apart
 from tensorgrad.compile.readings import States, Steps, stacked
 from tensorgrad.compile.stand_ins import Traced, TracedNumber, is_number
 from tensorgrad.compile.surroundings import Surroundings, untouched
 from tensorgrad.compile.trace import Tracer
 from tensorgrad.context import change_context, configure, context
-from tensorgrad.errors import GraphError, ShapeError
+from tensorgrad.errors import ShapeError
 from tensorgrad.graph import Node
 from tensorgrad.nn.module import Module
 from tensorgrad.nn.unroll import Unrolled, _masked, _name, _name_state, as_pair, as_tensor, check_form
@@ -258,7 +259,23 @@ class StagingTracer(Tracer):
         self, cell: Any, xs: Any, state: Any, alive: Any, reverse: bool, checkpoint: int | str | None
     ) -> Unrolled:
         """`nn.unroll` of a cell over xs (T, ...)."""
-        return stage(self, cell, xs, state, alive, reverse, checkpoint)
+
+        def run(xs: Any, state: Any, alive: Any) -> Unrolled:
+            return stage(self, cell, xs, state, alive, reverse, checkpoint)
+
+        if alive is not None and not isinstance(alive, Node):
+            alive = Tensor(np.asarray(alive))
+        # An array in eager mode: its timesteps are Tensors.
+        xs = self.alias(xs)
+        start = len(self.nodes)
+        try:
+            return run(xs, state, alive)
+        except OtherFormError:
+            del self.nodes[start:]
+        try:
+            return first_apart(cell, xs, state, alive, reverse, run)
+        except OtherFormError as error:
+            raise ShapeError(*error.args) from None
 
 
 # --- the forward -------------------------------------------------------------------------------------------
@@ -276,17 +293,10 @@ def stage(
 
     tensors: the parts of the state that are Python numbers at first, but Tensors after a step.
     """
-    if alive is not None and not isinstance(alive, Node):
-        alive = Tensor(np.asarray(alive))
     T, first = xs._value.shape[0], state
-    # An array in eager mode: its timesteps are Tensors.
-    xs = tracer.alias(xs)
     if state is None:
         if not hasattr(cell, "initial_state"):
-            raise GraphError(
-                "tg.compile: this cell makes its first state itself, so its first step is not like the "
-                "others; give nn.unroll a state, or the cell a method initial_state(x)"
-            )
+            raise OtherFormError("unroll: the cell makes its first state itself")
         state = cell.initial_state(xs[0])
     inits, structure = tree.flatten(state)
     numbers = {k for k, x in enumerate(inits) if type(x) in (int, float)} - tensors
@@ -310,7 +320,10 @@ def stage(
         before = tree.unflatten(structure, list(befores))
         with untouched([cell] if isinstance(cell, Module) else [], Surroundings(cell), _EVERY_STEP):
             output, after = as_pair(cell(x, before))
-        check_form(before, after, "a compiled loop needs the same form at every step")
+        try:
+            check_form(before, after, f"{_ALIKE} the same form")
+        except ShapeError as error:
+            raise OtherFormError(*error.args) from None
         if alive is not None:
             live = tracer.leaf(alive._value.shape[1:], bool, "alive")
             loop.xs.append((alive, live))
@@ -344,13 +357,15 @@ def stage(
 def _fitting(after: Any, before: Traced) -> Any:
     after = as_tensor(after, "the state that the cell returns")
     if after._value.shape != before._value.shape or after._value.dtype != before._value.dtype:
-        raise ShapeError(
+        raise OtherFormError(
             f"unroll: a part of the state goes into the cell as {before._value.shape} "
-            f"{before._value.dtype} and comes out as {after._value.shape} {after._value.dtype}; a compiled "
-            "loop needs one shape and dtype at every step. Give a first state of the shape and dtype that "
-            "the cell returns"
+            f"{before._value.dtype} and comes out as {after._value.shape} {after._value.dtype}; {_ALIKE} one "
+            "shape and dtype"
         )
     return after
+
+
+_ALIKE = "from its second step on a compiled loop needs"
 
 
 _EVERY_STEP = (

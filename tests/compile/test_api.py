@@ -343,12 +343,13 @@ def test_a_failed_call_leaves_the_function_usable() -> None:
 
 def test_states_that_a_loop_cannot_carry() -> None:
     xs = batch(4, 2)[0]
-    with pytest.raises(GraphError, match=r"give nn\.unroll a state"):
-        tg.compile(lambda xs: nn.unroll(lambda x, h: (x, x), xs).outputs)(xs)
     with pytest.raises(ShapeError, match="one shape and dtype"):
-        tg.compile(lambda xs: nn.unroll(lambda x, h: (x, x), xs, np.zeros((2, 9))).outputs)(xs)
-    with pytest.raises(ShapeError, match="same form"):
+        tg.compile(lambda xs: nn.unroll(lambda x, h: (x, h[None]), xs, np.zeros((2, 9))).outputs)(xs)
+    with pytest.raises(ShapeError, match="the same form"):
         tg.compile(lambda xs: nn.unroll(lambda x, h: (x, (h, h)), xs, np.zeros((2, 3))).outputs)(xs)
+    lengths = np.array([4, 2])
+    with pytest.raises(GraphError, match=r"give nn\.unroll a state"):
+        tg.compile(lambda xs: nn.unroll(lambda x, h: (x, x), xs, None, lengths, True).outputs)(xs)
 
 
 # --- lengths that matter -----------------------------------------------------------------------------------
