@@ -12,6 +12,7 @@ import numpy as np
 from tensorgrad import tree
 from tensorgrad.compile.sizes import example_lengths
 from tensorgrad.compile.surroundings import Surroundings, containers, modules_in, same_values, sign
+from tensorgrad.errors import UserError
 from tensorgrad.graph import Node
 from tensorgrad.nn.module import Module, Parameter
 from tensorgrad.tensor import Tensor
@@ -62,6 +63,8 @@ class Call:
 
     def __init__(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.leaves, self.structure = tree.flatten((args, kwargs))
+        if any(isinstance(x, np.ma.MaskedArray) for x in self.leaves):
+            raise UserError("tg.compile: a program knows no masked arrays; give data and mask as two arrays")
         self.arrays = [k for k, x in enumerate(self.leaves) if _is_array(x)]
         self.values = [x._value if isinstance(x, Node) else np.asarray(x) for x in self.given]
         modules = modules_in([args, kwargs])

@@ -11,7 +11,7 @@ import pytest
 
 import tensorgrad as tg
 from tensorgrad import nn
-from tensorgrad.errors import GraphError
+from tensorgrad.errors import GraphError, UserError
 
 X = np.arange(3.0)
 
@@ -63,3 +63,8 @@ def test_a_value_is_no_key(fn: Callable[..., Any]) -> None:
     """Found by its value it would be another one at another call."""
     with pytest.raises(GraphError, match="a key of a set or dict needs the values"):
         tg.compile(fn)(X, 1.0)
+
+
+def test_masked_arrays_are_refused() -> None:
+    with pytest.raises(UserError, match="data and mask as two arrays"):
+        tg.compile(lambda x: x * 2.0)(np.ma.masked_array(X, [True, False, False]))
