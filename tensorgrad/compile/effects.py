@@ -170,6 +170,14 @@ class Effects:
             self.optimisers[id(optimiser)] = _Progress(self, optimiser)
         return self.optimisers[id(optimiser)]
 
+    def verify_optimisers(self) -> None:
+        """Raise GraphError for one from outside that keeps what changes elsewhere than in its slots."""
+        for each in self._met():
+            each.verify()
+
+    def _met(self) -> list[_Progress]:
+        return [each for each in self.optimisers.values() if each.outside]
+
     # --- the sum of it ---------------------------------------------------------------------------------
     def reads(self) -> list[tuple[Place, Any]]:
         """The places that the program reads, each with its stand-in."""
@@ -189,20 +197,14 @@ class Effects:
         ]
 
     def assumptions(self, tensors: Sequence[Node]) -> Assumptions:
-        """What the trace has taken for granted. tensors: those from outside that it used.
-
-        Raises GraphError for an optimiser that keeps what changes elsewhere than in its slots.
-        """
-        met = [each for each in self.optimisers.values() if each.outside]
-        for each in met:
-            each.verify()
+        """What the trace has taken for granted. tensors: those from outside that it used."""
         gradients = [
             (self.places[key], None if leaf is None else (leaf._value.shape, leaf._value.dtype))
             for key, leaf in self.entry.items()
             if isinstance(self.places[key], Gradient) and self.places[key].outside
         ]
         flags = [(x, x.requires_grad, list(x.hooks or ())) for x in tensors]
-        optimisers = [(each.optimiser, each.settings, each.groups) for each in met]
+        optimisers = [(each.optimiser, each.settings, each.groups) for each in self._met()]
         return Assumptions(gradients, flags, optimisers)
 
 

@@ -20,12 +20,12 @@ from tensorgrad.backward import backpropagate
 from tensorgrad.compile.draws import DrawnLoop
 from tensorgrad.compile.readings import States, Steps, stacked
 from tensorgrad.compile.stand_ins import Traced, TracedNumber, is_number
-from tensorgrad.compile.surroundings import Surroundings, untouched
+from tensorgrad.compile.surroundings import Surroundings
 from tensorgrad.compile.trace import Tracer
+from tensorgrad.compile.untouched import untouched
 from tensorgrad.context import change_context, configure, context
 from tensorgrad.errors import GraphError, ShapeError
 from tensorgrad.graph import Node
-from tensorgrad.nn.module import Module
 from tensorgrad.nn.unroll import Unrolled, _masked, _name, _name_state
 from tensorgrad.op import Op
 from tensorgrad.tensor import Tensor
@@ -308,7 +308,7 @@ def stage(
             for k, i in enumerate(inits)
         ]
         before = tree.unflatten(structure, list(befores))
-        with untouched([cell] if isinstance(cell, Module) else [], Surroundings(cell), _EVERY_STEP):
+        with untouched(cell, Surroundings(cell), who="cell", why=_EVERY_STEP):
             pair = cell(x, before)
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise ShapeError(f"unroll: the cell must return (output, state), not {type(pair).__name__}")
