@@ -171,7 +171,7 @@ class Surroundings:
     """
 
     def __init__(self, *roots: Any) -> None:
-        self.roots = {id(x): x for x in roots}
+        self.roots = {id(x) for x in roots}
         # Attributes count once some code names them, so new names are a reason to look again.
         self.attributes: set[str] = {"forward", "initial_state", "update"}
         self.stored: dict[str, None] = {}
