@@ -41,12 +41,13 @@ def _number(owner: str, name: str, value: float, low: float = 0.0, high: float =
 
 
 class _Progress:
-    """What changes from step to step."""
+    """What changes from step to step. tracer: what traces the function within which it was made, if any."""
 
-    __slots__ = ("counts", "lr", "state")
+    __slots__ = ("counts", "lr", "state", "tracer")
 
     def __init__(self, lr: float, counts: list[int], state: dict[str, list[np.ndarray]]) -> None:
         self.lr, self.counts, self.state = lr, counts, state
+        self.tracer = context().tracer
 
 
 class Optimiser:

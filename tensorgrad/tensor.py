@@ -255,7 +255,11 @@ class Tensor(Node):
         # Copies and pickles are leaves with a creation number of their own.
         if self.op is not None:
             raise GraphError(f"the {self.describe()} is computed; detach() it before it is copied or pickled")
-        return _leaf, (type(self), self._value, self.requires_grad, self.name), (None, {"grad": self.grad})
+        return (
+            _leaf,
+            (type(self), self._known("a copy"), self.requires_grad, self.name),
+            (None, {"grad": self.grad}),
+        )
 
     def __len__(self) -> int:
         if not self.ndim:

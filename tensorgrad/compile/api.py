@@ -20,12 +20,12 @@ from tensorgrad.compile.lower import lower
 from tensorgrad.compile.notes import name_outputs, notes
 from tensorgrad.compile.passes import optimise, optimise_for_numpy
 from tensorgrad.compile.report import explain
-from tensorgrad.compile.signature import Call, FreeSizes, Guard, free_sizes, leaf_names
+from tensorgrad.compile.signature import Call, FreeSizes, Guard, argument_names, free_sizes, leaf_names
 from tensorgrad.compile.sizes import SizeUnknown, Symbols
 from tensorgrad.compile.staging import StagingTracer
 from tensorgrad.compile.stand_ins import Traced, TracedArray, TracedNumber
-from tensorgrad.compile.surroundings import untouched
 from tensorgrad.compile.trace import tracing
+from tensorgrad.compile.untouched import untouched
 from tensorgrad.compile.variables import variables_noted
 from tensorgrad.context import context
 from tensorgrad.errors import TensorgradError, UserError
@@ -258,11 +258,13 @@ class Compiled:
             arguments[k] = node
         structure = call.structure
         args, kwargs = tree.unflatten(structure, arguments)
-        with untouched(call.modules, call.around), tracing(tracer):
+        given = [*zip(argument_names(self.fn, len(args)), args, strict=True), *kwargs.items()]
+        with untouched(self.fn, call.around, given), tracing(tracer):
             with variables_noted(tracer):
                 out = self.fn(*args, **kwargs)
             if tracer.refused is not None:
                 raise tracer.refused
+            tracer.effects.verify_optimisers()
         results, form = tree.flatten(out)
         check_results(results, tree._paths(form, ""))
         for r in results:

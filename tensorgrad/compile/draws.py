@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -78,8 +79,11 @@ def _draw(items: Sequence[Any], out: dict[int, Any], at: tuple[int, ...]) -> Non
 def verify_seeds(items: Sequence[Any]) -> None:
     """Raise GraphError for a Generator that nobody but the trace holds: eager mode would make it anew at
     every call."""
+    seeds = [d.seed for d in flat(items)]
+    counts = Counter(map(id, seeds))
     for d in flat(items):
-        if isinstance(d.seed, np.random.Generator) and sys.getrefcount(d.seed) <= 2:
+        # Each draw holds it, and so does the list of them; one more is the question itself.
+        if isinstance(d.seed, np.random.Generator) and sys.getrefcount(d.seed) <= 2 * counts[id(d.seed)] + 1:
             raise GraphError(
                 "tg.compile: random numbers are drawn from a Generator that is made within the function, and "
                 "would start anew at every call; make it outside, or give an int as the seed"

@@ -49,13 +49,20 @@ class Effects:
             self.places[key] = place
             same = place.shared or place
             if same.key not in self.entry:
-                value = same.read()
-                leaf = None if value is None else self.tracer.stand_in(value, same.name, same.is_number)
+                leaf = self._first(same, same.read())
                 self.places[same.key] = same
                 self.entry[same.key] = leaf
                 self.now.setdefault(same.key, leaf)
             self.entry[key] = self.now[key] = self.entry[same.key]
         return self.now[key]
+
+    def _first(self, place: Place, value: Any) -> Any:
+        """A stand-in for what is in a place at first; what was made within the function is no secret."""
+        if value is None:
+            return None
+        if place.outside:
+            return self.tracer.stand_in(value, place.name, place.is_number)
+        return value.item() if place.is_number else self.tracer.array_of(Tensor(value))
 
     def store(self, place: Place, value: Any) -> None:
         """Put a value there."""
@@ -163,6 +170,14 @@ class Effects:
             self.optimisers[id(optimiser)] = _Progress(self, optimiser)
         return self.optimisers[id(optimiser)]
 
+    def verify_optimisers(self) -> None:
+        """Raise GraphError for one from outside that keeps what changes elsewhere than in its slots."""
+        for each in self._met():
+            each.verify()
+
+    def _met(self) -> list[_Progress]:
+        return [each for each in self.optimisers.values() if each.outside]
+
     # --- the sum of it ---------------------------------------------------------------------------------
     def reads(self) -> list[tuple[Place, Any]]:
         """The places that the program reads, each with its stand-in."""
@@ -182,19 +197,14 @@ class Effects:
         ]
 
     def assumptions(self, tensors: Sequence[Node]) -> Assumptions:
-        """What the trace has taken for granted. tensors: those from outside that it used.
-
-        Raises GraphError for an optimiser that keeps what changes elsewhere than in its slots.
-        """
-        for each in self.optimisers.values():
-            each.verify()
+        """What the trace has taken for granted. tensors: those from outside that it used."""
         gradients = [
             (self.places[key], None if leaf is None else (leaf._value.shape, leaf._value.dtype))
             for key, leaf in self.entry.items()
             if isinstance(self.places[key], Gradient) and self.places[key].outside
         ]
         flags = [(x, x.requires_grad, list(x.hooks or ())) for x in tensors]
-        optimisers = [(each.optimiser, each.settings, each.groups) for each in self.optimisers.values()]
+        optimisers = [(each.optimiser, each.settings, each.groups) for each in self._met()]
         return Assumptions(gradients, flags, optimisers)
 
 
@@ -249,23 +259,26 @@ class _Progress:
         self.settings = settings_of(optimiser)
         self.attributes = dict(vars(optimiser))
         own = optimiser._progress
+        outside = self.outside = own.tracer is not effects.tracer
         # Parameters that made as many steps, which are all of them as a rule, share one count.
         self.groups = [own.counts.index(n) for n in own.counts]
-        first = {r: Count(optimiser, r) for r in self.groups}
-        counts = [first[r] if k == r else Count(optimiser, k, first[r]) for k, r in enumerate(self.groups)]
+        first = {r: Count(optimiser, outside, r) for r in self.groups}
+        counts = [
+            first[r] if k == r else Count(optimiser, outside, k, first[r]) for k, r in enumerate(self.groups)
+        ]
         self._counts = _Row(effects, counts)
         self.state = {
-            slot: _Row(effects, [Slot(optimiser, slot, k) for k in range(len(each))])
+            slot: _Row(effects, [Slot(optimiser, outside, slot, k) for k in range(len(each))])
             for slot, each in own.state.items()
         }
 
     @property
     def lr(self) -> Any:
-        return self.effects.load(Rate(self.optimiser))
+        return self.effects.load(Rate(self.optimiser, self.outside))
 
     @lr.setter
     def lr(self, value: Any) -> None:
-        self.effects.store(Rate(self.optimiser), value)
+        self.effects.store(Rate(self.optimiser, self.outside), value)
 
     @property
     def counts(self) -> Any:

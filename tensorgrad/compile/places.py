@@ -78,8 +78,8 @@ class Rate(Place):
     __slots__ = ()
     is_number = True
 
-    def __init__(self, optimiser: Any) -> None:
-        super().__init__(optimiser, True, "lr", f"the learning rate of {type(optimiser).__name__}")
+    def __init__(self, optimiser: Any, outside: bool) -> None:
+        super().__init__(optimiser, outside, "lr", f"the learning rate of {type(optimiser).__name__}")
 
     def read(self) -> Any:
         return np.float64(self.owner._progress.lr)
@@ -94,10 +94,10 @@ class Count(Place):
     __slots__ = ("k",)
     is_number = True
 
-    def __init__(self, optimiser: Any, k: int, shared: Count | None = None) -> None:
+    def __init__(self, optimiser: Any, outside: bool, k: int, shared: Count | None = None) -> None:
         self.k = k
         name = _called(optimiser.parameters[k])
-        super().__init__(optimiser, True, "count", f"the number of steps of {name}", k)
+        super().__init__(optimiser, outside, "count", f"the number of steps of {name}", k)
         self.shared = shared
 
     def read(self) -> Any:
@@ -112,11 +112,11 @@ class Slot(Place):
 
     __slots__ = ("k", "slot")
 
-    def __init__(self, optimiser: Any, slot: str, k: int) -> None:
+    def __init__(self, optimiser: Any, outside: bool, slot: str, k: int) -> None:
         self.slot, self.k = slot, k
         name = _called(optimiser.parameters[k])
         what = f"the {slot.replace('_', ' ')} of {name}"
-        super().__init__(optimiser, True, f"{name}_{slot}", what, slot, k)
+        super().__init__(optimiser, outside, f"{name}_{slot}", what, slot, k)
 
     def read(self) -> Any:
         return self.owner._progress.state[self.slot][self.k]

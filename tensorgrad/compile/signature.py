@@ -17,7 +17,7 @@ from tensorgrad.graph import Node
 from tensorgrad.nn.module import Module, Parameter
 from tensorgrad.tensor import Tensor
 
-__all__ = ["Call", "FreeSizes", "Guard", "free_sizes", "leaf_names"]
+__all__ = ["Call", "FreeSizes", "Guard", "argument_names", "free_sizes", "leaf_names"]
 
 
 # --- modules -----------------------------------------------------------------------------------------------
@@ -181,18 +181,23 @@ def form_key(structure: Any) -> Any:
     return (structure.kind, structure.keys, tuple(form_key(c) for c in structure.children))
 
 
-def leaf_names(fn: Any, structure: Any) -> list[str]:
-    """A name for every leaf of (args, kwargs): that of its key, or of the function's argument."""
+def argument_names(fn: Any, count: int) -> list[str]:
+    """The names of the first arguments of a function."""
     try:
         given = list(inspect.signature(fn).parameters)
     except (TypeError, ValueError):
         given = []
+    return [*given, *(f"x{k}" for k in range(len(given), count))][:count]
+
+
+def leaf_names(fn: Any, structure: Any) -> list[str]:
+    """A name for every leaf of (args, kwargs): that of its key, or of the function's argument."""
+    given = argument_names(fn, len(structure.children[0].children))
     names = []
     for path in tree._paths(structure, ""):
         parts = path.split(".")
         if parts[0] == "0" and len(parts) == 2:
-            k = int(parts[1])
-            names.append(given[k] if k < len(given) else f"x{k}")
+            names.append(given[int(parts[1])])
         else:
             names.append(
                 parts[-1]

@@ -21,12 +21,12 @@ from tensorgrad.compile.draws import DrawnLoop
 from tensorgrad.compile.first_step import OtherFormError, first_apart
 from tensorgrad.compile.readings import States, Steps, stacked
 from tensorgrad.compile.stand_ins import Traced, TracedNumber, is_number
-from tensorgrad.compile.surroundings import Surroundings, untouched
+from tensorgrad.compile.surroundings import Surroundings
 from tensorgrad.compile.trace import Tracer
+from tensorgrad.compile.untouched import untouched
 from tensorgrad.context import change_context, configure, context
 from tensorgrad.errors import ShapeError
 from tensorgrad.graph import Node
-from tensorgrad.nn.module import Module
 from tensorgrad.nn.unroll import Unrolled, _masked, _name, _name_state, as_pair, as_tensor, check_form
 from tensorgrad.op import Op
 from tensorgrad.tensor import Tensor
@@ -267,15 +267,20 @@ class StagingTracer(Tracer):
             alive = Tensor(np.asarray(alive))
         # An array in eager mode: its timesteps are Tensors.
         xs = self.alias(xs)
-        start = len(self.nodes)
-        try:
-            return run(xs, state, alive)
-        except OtherFormError:
-            del self.nodes[start:]
+        start, changed = len(self.nodes), None
+        if state is not None or hasattr(cell, "initial_state"):
+            try:
+                return run(xs, state, alive)
+            except OtherFormError as error:
+                del self.nodes[start:]
+                changed = error
         try:
             return first_apart(cell, xs, state, alive, reverse, run)
-        except OtherFormError as error:
-            raise ShapeError(*error.args) from None
+        except Exception as error:
+            if isinstance(error, OtherFormError) or changed is not None:
+                # What a cell says of a state in the wrong form is seldom that.
+                raise ShapeError(*(changed or error).args) from error
+            raise
 
 
 # --- the forward -------------------------------------------------------------------------------------------
@@ -294,9 +299,7 @@ def stage(
     tensors: the parts of the state that are Python numbers at first, but Tensors after a step.
     """
     T, first = xs._value.shape[0], state
-    if state is None:
-        if not hasattr(cell, "initial_state"):
-            raise OtherFormError("unroll: the cell makes its first state itself")
+    if state is None and hasattr(cell, "initial_state"):
         state = cell.initial_state(xs[0])
     inits, structure = tree.flatten(state)
     numbers = {k for k, x in enumerate(inits) if type(x) in (int, float)} - tensors
@@ -318,7 +321,7 @@ def stage(
             for k, i in enumerate(inits)
         ]
         before = tree.unflatten(structure, list(befores))
-        with untouched([cell] if isinstance(cell, Module) else [], Surroundings(cell), _EVERY_STEP):
+        with untouched(cell, Surroundings(cell), who="cell", why=_EVERY_STEP):
             output, after = as_pair(cell(x, before))
         try:
             check_form(before, after, f"{_ALIKE} the same form")

@@ -69,8 +69,8 @@ def unknown(what: str) -> Any:
             f"compiled function runs{user_line()}. {_INSTEAD.get(what, _RETURN)}"
         )
         # An `except` in the function may catch it; the trace has gone astray all the same.
-        if context().tracer is not None:
-            context().tracer.refused = error
+        if (tracer := context().tracer) is not None:
+            tracer.refused = error
         raise error
 
     return method

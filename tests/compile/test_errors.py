@@ -136,6 +136,8 @@ def test_values_do_not_leave_the_trace() -> None:
     kept = [vars(hide)["kept"]]
     with pytest.raises(GraphError, match="was kept from when that was traced"):
         kept[0] + 1
+    with pytest.raises(GraphError, match="text needs the values"):
+        str(kept[0])
     with pytest.raises(GraphError, match="another call"):
         tg.compile(lambda x: x.sum() + kept[0].sum())(X)
 

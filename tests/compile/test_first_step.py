@@ -97,6 +97,15 @@ def test_what_is_read_from_single_steps(reverse: bool) -> None:
     check(read, W, batch(5, 2)[0])
 
 
+def test_cells_without_a_state() -> None:
+    for first in (None, np.ones(H)):
+        check(
+            lambda p, xs, first=first: nn.unroll(lambda x, s: (tg.tanh(x @ p["W"]), None), xs, first).outputs,
+            W,
+            batch(5, 2)[0],
+        )
+
+
 def test_gradients_of_the_first_state() -> None:
     def loss(h0: Any, xs: Any) -> Any:
         return (nn.unroll(cell_of(W), xs, h0).outputs ** 2).sum()

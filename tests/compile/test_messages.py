@@ -104,7 +104,7 @@ BOTH: dict[str, tuple[Any, ...]] = {
     "lengths": ("comes out as None", lambda x, h: (h, None), draw(4, 3, 2), X, [1, 2, 4]),
 }
 COMPILED: dict[str, tuple[Any, ...]] = {
-    "None": ("goes into the cell as Tensor and comes out as None", lambda x, h: (x, None)),
+    "None": ("goes into the cell as Tensor and comes out as None", lambda x, h: (x + h, None)),
     "pair": (r"as Tensor and comes out as \(Tensor, Tensor\)", lambda x, h: (x, (h, h))),
     "dict": ("as {h: Tensor, c: Tensor} and", lambda x, s: (x, s["h"]), {"h": X, "c": X}),
     "output": ("the cell's output must be .* not str", lambda x, h: ("a", h)),
