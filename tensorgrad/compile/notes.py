@@ -26,11 +26,13 @@ def notes(program: Program, traced: Any, inputs: list[str]) -> list[str]:
     if not (traced.reads or traced.writes or traced.draws):
         return []
     draws = flat(traced.draws)
-    arguments = len(inputs) - len(traced.captured) - len(draws) - len(traced.reads)
+    captured = [id(x) for x, _ in traced.captured]
+    arguments = len(inputs) - len(captured) - len(draws) - len(traced.reads)
+    names = dict(zip(captured, inputs[len(inputs) - len(captured) :], strict=True))
     about = ["an argument"] * arguments
-    about += [place.what.replace("the new value of ", "the value of ") for place in traced.reads]
+    about += [_what(place, names).replace("the new value of ", "the value of ") for place in traced.reads]
     about += [f"random numbers, for {draw.purpose}" for draw in draws]
-    about += ["a parameter, or another Tensor from outside"] * len(traced.captured)
+    about += ["a parameter, or another Tensor from outside"] * len(captured)
     lines = [
         "What the function changes outside of itself is given to this page, and returned by it.",
         "",
@@ -46,12 +48,21 @@ def notes(program: Program, traced: Any, inputs: list[str]) -> list[str]:
     for place, value in traced.writes:
         if isinstance(value, Node):
             n = next(number)
-            now = place.what if place.what.startswith("the new") else f"{place.what} afterwards"
+            now = _what(place, names)
+            now += "" if now.startswith("the new") else " afterwards"
             lines += _entry(f"{n}: {now}, {_typed(program.outputs[n])}")
     for place, value in traced.writes:
         if not isinstance(value, Node):
-            lines += _entry(f"Not returned: {place.what}, which is {value!r} afterwards")
+            lines += _entry(f"Not returned: {_what(place, names)}, which is {value!r} afterwards")
     return lines
+
+
+def _what(place: Any, names: dict[int, str]) -> str:
+    """The phrase for a place, its Tensor called as it is on this page."""
+    x = place.owner.parameters[place.k] if hasattr(place, "k") else place.owner
+    if id(x) not in names:
+        return str(place.what)
+    return place.what.removesuffix(x.name or "parameter") + names[id(x)]
 
 
 def _entry(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -471,3 +472,20 @@ def test_the_saved_step_takes_and_gives_the_state(tmp_path: Path) -> None:
         assert_same(value, eager[id(p)].numpy().copy())
     for line in ("lr: the learning rate of Adam, float64", "the new value of weight_hh, float32 (16, 4)"):
         assert line in compiled.source
+
+
+@pytest.mark.parametrize("name", [None, "w"])
+def test_a_page_speaks_of_tensors_by_the_names_it_gives_them(name: str | None) -> None:
+    u, v = (tg.tensor(np.ones(3), requires_grad=True, name=name) for _ in range(2))
+    adam = optim.Adam([u, v], lr=0.1)
+
+    def step(x: Any) -> Any:
+        (u * v * x).sum().backward()
+        adam.step()
+
+    compiled = tg.compile(step)
+    compiled(np.arange(3.0))
+    for called in [name, f"{name}2"] if name else ["v", "v2"]:
+        for what in ("the new value", "the gradient", "the square mean", "the number of steps"):
+            assert re.search(rf"{what} of {called}( afterwards)?, ", compiled.source), (what, called)
+    assert "of parameter" not in compiled.source
