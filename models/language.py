@@ -130,6 +130,10 @@ class LanguageModel(Saved):
         """
         return True
 
+    def remedy(self) -> str:
+        """What to do when training diverges, if a lower learning rate cannot help this model; else ""."""
+        return ""
+
     def loss(self, xs: npt.ArrayLike, ys: npt.ArrayLike, state: Any = None) -> WindowLoss:
         """The cross-entropy of predicting `ys` from `xs`.
 

@@ -249,7 +249,8 @@ class Trainer:
 
     def _advice(self) -> str:
         clip = f"clip harder than at {self.settings.clip:g}" if self.settings.clip else "clip the gradient"
-        return f"training has diverged; lower the learning rate of {self._optimiser.lr:g}, or {clip}"
+        usual = f"lower the learning rate of {self._optimiser.lr:g}, or {clip}"
+        return f"training has diverged; {self.model.remedy() or usual}"
 
     def sample(self, length: int = 200, temperature: float = 1.0) -> str:
         """A text of the model as it stands, drawn with the trainer's own generator.

@@ -11,7 +11,7 @@ import typer
 
 from tensorgrad.errors import UserError
 
-__all__ = ["check_seed", "given", "limit_threads"]
+__all__ = ["check_numbers", "check_seed", "given", "limit_threads"]
 
 # What BLAS libraries take their number of threads from when they are loaded.
 _THREADS = (
@@ -73,3 +73,12 @@ def check_seed(seed: int | None) -> None:
     """Raise UserError for a seed that is negative."""
     if seed is not None and seed < 0:
         raise UserError(f"the seed must be a whole number from 0 up, not {seed}")
+
+
+def check_numbers(T: int, B: int, H: int, V: int, most: int, why: str) -> None:
+    """Raise UserError for sizes of a network that make more than `most` numbers."""
+    numbers = 4 * H * (H + V) + T * B * (10 * V + 40 * H)
+    if numbers > most:
+        raise UserError(
+            f"these sizes make about {numbers:,} numbers, too many: choose smaller ones, for {why}"
+        )

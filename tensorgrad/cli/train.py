@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,6 +37,8 @@ _RECIPES = {
     "transformer": Settings(batch=78, window=32, lr=2e-2, clip=1.0, schedule="cosine", warmup=100),
 }
 _HIDDEN = {"recurrent": 128, "transformer": 48}
+# More is a slip of the finger, for which a machine would work in silence until its memory is full.
+_MOST = {"hidden": 1_000_000, "embedding": 1_000_000, "layers": 1_000}
 
 
 _OUT = Path("tensorgrad-run")
@@ -84,7 +87,13 @@ def train(
     positions: Annotated[
         Literal["learned", "sinusoidal"], typer.Option(help="How a transformer tells places apart.")
     ] = "learned",
-    dropout: Annotated[float, typer.Option(help="Probability of dropout between layers.")] = 0.0,
+    dropout: Annotated[
+        float,
+        typer.Option(
+            help="Probability of dropout: in the outputs of each layer; in a transformer, of its inputs and "
+            "of attention too."
+        ),
+    ] = 0.0,
     batch: Annotated[
         int | None, _setting("batch", "Streams of text read side by side.", "; fewer for a short text")
     ] = None,
@@ -162,6 +171,9 @@ def _check(asked: Mapping[str, Any]) -> None:
     """Refuse what no run could mean, before anything is read."""
     if asked["epochs"] is not None and asked["steps"] is not None:
         raise UserError("--epochs and --steps both say when to stop; give one of them")
+    for name, most in _MOST.items():
+        if (asked[name] or 0) > most:
+            raise UserError(f"--{name} must be at most {most:,}, not {asked[name]:,}")
     if asked["save_every"] < 1:
         raise UserError(f"--save-every must be at least 1, not {asked['save_every']}")
     if asked["sample_every"] < 0:
@@ -190,11 +202,13 @@ def _resumed(ctx: typer.Context, out: Path, text: str, how: Mapping[str, Any]) -
 def _new(ctx: typer.Context, out: Path, text: str, how: Mapping[str, Any]) -> Trainer:
     """A run made from all options, each by its name, and an empty folder for it."""
     asked = ctx.params
+    # Refuses a text of a single character, whatever the sizes.
+    vocabulary = Vocabulary(text)
     settings = _settings(asked, text)
     for other, names in _OF.items():
         for option in arguments.given(ctx, names if other != asked["model"] else set()):
             raise UserError(f"{option} is for --model {other}; this one is {asked['model']}")
-    trainer = Trainer(_model(asked, settings, text), text, settings, asked["seed"], **how)
+    trainer = Trainer(_model(asked, settings, vocabulary), text, settings, asked["seed"], **how)
     runs.new_folder(out, "go on with the run in it with --resume, or name another folder with --out")
     return trainer
 
@@ -209,7 +223,7 @@ def _settings(asked: Mapping[str, Any], text: str) -> Settings:
     return _fitted(settings, text, asked["batch"], asked["window"])
 
 
-def _model(asked: Mapping[str, Any], settings: Settings, text: str) -> LanguageModel:
+def _model(asked: Mapping[str, Any], settings: Settings, vocabulary: Vocabulary) -> LanguageModel:
     """A new model of the kind, for the characters of the text."""
     names = ["layers", "dropout", "seed", "dtype"]
     hidden = _HIDDEN[asked["model"]] if asked["hidden"] is None else asked["hidden"]
@@ -220,9 +234,9 @@ def _model(asked: Mapping[str, Any], settings: Settings, text: str) -> LanguageM
     else:
         kind = CharLM
         names += ["cell", "embedding", "tied"]
-        more = {"hidden": hidden, "cell_options": dict(map(_option, asked["cell_option"] or []))}
+        more = {"hidden": hidden, "cell_options": _options(asked["cell"], asked["cell_option"] or [])}
     try:
-        return kind(Vocabulary(text), **{name: asked[name] for name in names}, **more)
+        return kind(vocabulary, **{name: asked[name] for name in names}, **more)
     except ValueError as error:
         raise UserError(str(error)) from error
 
@@ -236,15 +250,26 @@ def _say_sizes(settings: Settings, recipe: Settings, batch: int | None, window: 
         )
 
 
+def _options(cell: str, texts: Sequence[str]) -> dict[str, Any]:
+    """The options of a cell; a word would be true wherever a cell asks for true or false."""
+    options = dict(map(_option, texts))
+    known = inspect.signature(CELLS[cell]).parameters if cell in CELLS else {}
+    for name, value in options.items():
+        if name in known and type(known[name].default) is bool and value not in (True, False):
+            raise UserError(f"--cell-option {name} must be true or false, not {value!r}")
+    return options
+
+
 def _option(text: str) -> tuple[str, Any]:
     """The name and the value of "NAME=VALUE"; what is no number or true or false is a string."""
     name, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"--cell-option takes NAME=VALUE, such as forget_bias=1, not {text!r}")
     try:
-        return name.replace("-", "_"), json.loads(value)
+        parsed = json.loads(value)
     except ValueError:
-        return name.replace("-", "_"), value
+        parsed = value
+    return name.replace("-", "_"), parsed if isinstance(parsed, (int, float)) else value
 
 
 def _fitted(settings: Settings, text: str, batch: int | None, window: int | None) -> Settings:
@@ -252,10 +277,11 @@ def _fitted(settings: Settings, text: str, batch: int | None, window: int | None
     trained_on = int(len(text) * (1 - settings.valid_fraction))
     B, T = fitting_sizes(trained_on, batch, window, most=settings)
     if trained_on <= B * T:
+        needs_all = settings.valid_fraction and min(trained_on, len(text) - trained_on) < 2
         fits = "--batch {} --window {}".format(*fitting_sizes(max(trained_on, 2)))
         raise UserError(
             f"the text has {len(text):,} characters, {trained_on:,} of them to train on, and windows of {T} "
             f"timesteps in a batch of {B} need at least {B * T + 1:,}; {fits} would fit"
-            + ("" if trained_on > 1 else ", with --valid-fraction 0")
+            + (", with --valid-fraction 0" if needs_all else "")
         )
     return dataclasses.replace(settings, batch=B, window=T)

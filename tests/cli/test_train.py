@@ -440,6 +440,18 @@ def test_sizes_that_do_not_fit_are_answered_with_some_that_do(
     assert main([*argv, *found[1].split()]) == 0
 
 
+@pytest.mark.parametrize(("characters", "options"), [("ab", ""), ("ab", "--batch=50"), ("abc", "--batch=50")])
+def test_what_would_fit_a_tiny_text_does(
+    characters: str, options: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text").write_text(characters)
+    argv = ["train", str(tmp_path / "text"), "--out", str(tmp_path / "run"), "--hidden=2", "--steps=1"]
+    said = refused([*argv, *options.split()], capsys)
+    found = re.search(r"; (--batch 1 --window 1) would fit, with (--valid-fraction 0)$", said)
+    assert found
+    assert main([*argv, *found[1].split(), *found[2].split()]) == 0
+
+
 # --- a terminal ------------------------------------------------------------------------------------------
 @pytest.mark.skipif(os.name == "nt", reason="needs a POSIX terminal")
 def test_on_a_terminal_there_is_a_bar(text: Path, tmp_path: Path) -> None:
@@ -480,6 +492,7 @@ def bad_files(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "empty").write_bytes(b"")
     (folder / "short").write_text("ab")
+    (folder / "one").write_text("a")
     (folder / "latin").write_bytes("naïve café".encode("latin-1") * 100)
     (folder / "one letter").write_text("a" * 10_000)
     (folder / "good").write_text(TEXT, newline="")
@@ -499,6 +512,7 @@ def bad_files(tmp_path: Path) -> Path:
         ),
         ("latin", "{} is not UTF-8: byte 0xef at offset 2; save it as UTF-8 text first"),
         ("one letter", "the text has only the character 'a', so there is nothing to predict"),
+        ("one", "the text has only the character 'a', so there is nothing to predict"),
     ],
 )
 def test_files_that_are_no_text_to_learn(
@@ -529,6 +543,9 @@ def test_files_that_are_no_text_to_learn(
             "--cell=lstm --cell-option=forget_bias=NaN",
             "LSTMCell: forget_bias must be a finite number, not nan",
         ),
+        ("--cell-option=bias=maybe", "--cell-option bias must be true or false, not 'maybe'"),
+        ("--cell=lstm --cell-option=bias=False", "--cell-option bias must be true or false, not 'False'"),
+        ("--cell-option=nonlinearity=null", "RNNCell: nonlinearity must be 'tanh' or 'relu', not 'null'"),
         ("--cell=irnn --cell-option=scale=wide", "the cell 'irnn' cannot be made with scale='wide': "),
         ("--model=transformer --decay=0.9", "--decay is for --schedule exponential; this one is cosine"),
         ("--schedule=cosine --decay=0.9", "--decay is for --schedule exponential; this one is cosine"),
@@ -555,7 +572,10 @@ def test_files_that_are_no_text_to_learn(
         ("--threads=0", "--threads must be at least 1, not 0"),
         ("--save-every=0", "--save-every must be at least 1, not 0"),
         ("--sample-every=-1", "--sample-every must not be negative, but it is -1"),
-        (f"--hidden={10**12}", "there is not enough memory for these sizes"),
+        (f"--hidden={10**23}", "--hidden must be at most 1,000,000, not 100,000,000,000,000,000,000,000"),
+        (f"--embedding={10**12}", "--embedding must be at most 1,000,000, not 1,000,000,000,000"),
+        ("--layers=1000000", "--layers must be at most 1,000, not 1,000,000"),
+        ("--model=transformer --layers=1000000", "--layers must be at most 1,000, not 1,000,000"),
     ],
 )
 def test_numbers_out_of_range(
@@ -739,6 +759,26 @@ def test_a_loss_that_only_grows_is_divergence(
     trainer = Trainer.resume(out / "checkpoint.safetensors", TEXT, steps=10**6)
     assert trainer.steps == int(done[1])
     assert trainer.step().loss < 10 * math.log(len(trainer.model.vocabulary))
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ("--cell=irnn", True),
+        ("--cell=irnn --cell-option=scale=0.5 --lr=1e30", True),
+        ("--cell=irnn --cell-option=scale=0.01 --lr=1e30", False),
+    ],
+)
+def test_an_irnn_that_diverges_is_told_to_forget(
+    options: str, remedy: bool, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["train", str(text), "--batch=4", "--window=50", "--sample-every=0"]
+    assert main([*argv, "--out", str(tmp_path / "a"), *options.split()]) == 1
+    err = capsys.readouterr().err
+    assert ("start anew with the cell option scale=0.01" in err) == remedy
+    assert ("lower the learning rate of" in err) != remedy
+    if options == "--cell=irnn":
+        assert main([*argv, "--out", str(tmp_path / "b"), options, "--cell-option=scale=0.01"]) == 0
 
 
 def test_huge_figures_are_shown_in_short() -> None:
