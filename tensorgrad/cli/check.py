@@ -40,6 +40,8 @@ _DIFFERENCES = {"float64": 1e-6, "float32": 1e-4}
 _STEP = 1e-6
 # Central differences run the network twice for each number: of a large tensor only so many are looked at.
 _SAMPLED = 256
+# Of the network: with more, that would take hours.
+_MOST_NUMBERS = 10_000_000
 
 
 class Row(NamedTuple):
@@ -94,7 +96,7 @@ def check(
         bool, typer.Option("--per-step", help="Show dy, dh, da (LSTM: dc, GRU: dv) of each timestep too.")
     ] = False,
 ) -> None:
-    """Compare the gradients of an RNN: automatic, by hand, by differences.
+    """Compare the gradients of an RNN, LSTM or GRU: automatic, by hand, by differences.
 
     With a FILE, check the backward in it, and say what is wrong with it.
 
@@ -107,11 +109,12 @@ def check(
     for option, size, least in (("-T", T, 1), ("-B", B, 1), ("-H", H, 1), ("-V", V, 2)):
         if size < least:
             raise UserError(f"{option} must be at least {least}, not {size}")
+    arguments.check_numbers(T, B, H, V, _MOST_NUMBERS, "differences run the network again and again")
     arguments.check_seed(seed)
+    network = f"{whiteboard(cell).title}, T={T} B={B} H={H} V={V}, {dtype}"
+    print(f"{network}: its loss and its automatic gradients", flush=True)
     rows = compare(T, B, H, V, seed, dtype, cell)
     console = make_console()
-    network = f"{whiteboard(cell).title}, T={T} B={B} H={H} V={V}, {dtype}"
-    print(f"{network}: its loss and its automatic gradients")
     show(as_table(rows), console)
     if per_step:
         print("The gradients at each timestep")

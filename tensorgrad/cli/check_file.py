@@ -69,6 +69,8 @@ def imported(path: Path) -> Iterator[ModuleType]:
         ...     module.x
         1
     """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name a Python file")
     if not path.is_file():
         raise UserError(f"there is no file {path}")
     if path.suffix != ".py":

@@ -44,7 +44,7 @@ def draw(
         Path | None,
         typer.Option(
             help="A page to walk through (.html), a picture (.svg, .png, .pdf), or DOT text (.dot).",
-            show_default="the cell's name, .html",
+            show_default="the cell's name, or model for a trained one, and .html",
         ),
     ] = None,
     level: Annotated[
@@ -165,12 +165,7 @@ def fresh_model(cell: str, steps: int, hidden: int, vocab: int, batch: int) -> P
     for option, size in sizes.items():
         if size < 1:
             raise UserError(f"{option} must be at least 1, not {size}")
-    numbers = 4 * hidden * (hidden + vocab) + steps * batch * (10 * vocab + 40 * hidden)
-    if numbers > _MOST_NUMBERS:
-        raise UserError(
-            f"these sizes make about {numbers:,} numbers, too many: choose smaller ones, for a drawing shows "
-            "only their shapes"
-        )
+    arguments.check_numbers(steps, batch, hidden, vocab, _MOST_NUMBERS, "a drawing shows only their shapes")
 
     import numpy as np
 

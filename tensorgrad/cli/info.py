@@ -34,7 +34,7 @@ def info() -> None:
     config: Mapping[str, Any] = np.show_config(mode="dicts")
     features = cpu_features(config)
     pools = _blas_pools()
-    cpu = (platform.machine(), cpu_level(features), f"{os.cpu_count()} threads")
+    cpu = (platform.machine(), cpu_level(features), _threads(os.cpu_count() or 1))
     rows = [
         ("tensorgrad", tensorgrad.__version__),
         ("python", f"{platform.python_implementation()} {platform.python_version()}, {platform.platform()}"),
@@ -55,6 +55,10 @@ def info() -> None:
             print(f"The commands {' and '.join(LABORIOUS)} do so by themselves; Python programs cannot.")
     if not shutil.which("dot") and not _version("pygraphviz"):
         print("\nTo render drawings, install Graphviz (https://graphviz.org/download) or pygraphviz.")
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count > 1 else ''}"
 
 
 def _version(distribution: str) -> str | None:
@@ -96,4 +100,4 @@ def _blas_lines(pools: Sequence[Mapping[str, Any]] | None, config: Mapping[str, 
         library = f"{pool['internal_api']} {pool.get('version') or ''}".strip()
         layer = f" ({pool['threading_layer']})" if pool.get("threading_layer") else ""
         kernel = f", {pool['architecture']} kernels" if pool.get("architecture") else ""
-        yield f"{library}{kernel}, {pool['num_threads']} threads{layer}"
+        yield f"{library}{kernel}, {_threads(pool['num_threads'])}{layer}"

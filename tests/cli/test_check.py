@@ -102,6 +102,25 @@ def test_the_table_has_a_line_for_each_tensor(capsys: pytest.CaptureFixture[str]
     assert "\x1b" not in out
 
 
+@pytest.mark.parametrize("options", [["-T", "1000000"], ["-T", f"{10**23}"], ["-H", "100000"]])
+def test_sizes_that_would_take_hours(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"tensorgrad: these sizes make about [\d,]+ numbers, too many: choose .*\n", err)
+
+
+def test_what_is_compared_is_said_before_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compared(*args: Any) -> Any:
+        assert capsys.readouterr().out.startswith("A GRU, T=8 B=3 H=16 V=12, float64: ")
+        return compare(2, 1, 2, 2)
+
+    monkeypatch.setattr(check, "compare", compared)
+    assert main(["check", "--cell", "gru"]) == 0
+
+
 @pytest.mark.parametrize("columns", [20, 50, 60])
 def test_on_a_narrow_terminal_each_tensor_has_a_plain_line(
     columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -191,6 +191,8 @@ def test_options_that_a_file_cannot_have(
 def test_a_path_that_is_no_python_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(tmp_path / "none.py")]) == 2
     assert "there is no file" in capsys.readouterr().err
+    assert main(["check", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"tensorgrad: {tmp_path} is a folder; name a Python file\n"
     assert main(["check", str(written(tmp_path / "text.txt", "x"))]) == 2
     assert "text.txt is no Python file: its name must end in .py" in capsys.readouterr().err
 

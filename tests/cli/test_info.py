@@ -176,6 +176,7 @@ def test_info_asks_numpy_itself_where_threadpoolctl_is_missing(
             [{"internal_api": "mkl", "version": "2024.1", "num_threads": 4, "threading_layer": "intel"}],
             "mkl 2024.1, 4 threads (intel)",
         ),
+        ([{"internal_api": "mkl", "num_threads": 1}], "mkl, 1 thread"),
     ],
 )
 def test_info_on_machines_without_openblas(planted: Callable[..., str], pools: Any, line: str) -> None:

@@ -41,6 +41,22 @@ def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert "info" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("check", "Compare the gradients of an RNN, LSTM or GRU: automatic"),
+        ("draw", "the cell's name, or model for a trained one, and .html"),
+        ("train", "Probability of dropout: in the outputs of each layer;"),
+    ],
+)
+def test_help_says_what_is_so(
+    command: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main([command, "--help"]) == 0
+    assert said in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("argv", [["no-such-command"], ["info", "--no-such-option"], ["info", "extra"]])
 def test_a_wrong_command_line_ends_with_status_2(capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
     assert main(argv) == 2
